@@ -1,0 +1,233 @@
+//! Unique ownership of one frame, and where frames come from.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Free bytes in front of a fresh frame: room for a tunnel header, or for a longer IP header.
+pub const HEADROOM: usize = 128;
+/// The longest frame or train: what a TUN or UDP_GRO hands out at once, 64 KiB.
+pub const FRAME_MAX: usize = 65_536;
+/// Free bytes behind the longest frame: padding (15) and tag (16) of a sealed packet, rounded up.
+pub const TAILROOM: usize = 64;
+const CAPACITY: usize = HEADROOM + FRAME_MAX + TAILROOM;
+
+const _: () = assert!(
+    HEADROOM >= 16 + 40,
+    "a tunnel header and an IPv6 header must fit in front"
+);
+const _: () = assert!(TAILROOM >= 15 + 16, "padding and tag must fit behind");
+
+/// One frame, or one train of frames of equal length (the last may be shorter), as UDP_GRO hands
+/// them out and UDP_SEGMENT takes them.
+///
+/// It is made by an [`Arena`] and goes back to the arena it came from, never to the allocator:
+/// dropping one is safe but is a bug that the counting allocator finds.
+pub struct Buf {
+    storage: Box<[u8]>,
+    start: u32,
+    length: u32,
+    stride: u32,
+    home: u16,
+}
+
+impl Buf {
+    fn new(home: u16) -> Buf {
+        Buf {
+            storage: vec![0; CAPACITY].into_boxed_slice(),
+            start: HEADROOM as u32,
+            length: 0,
+            stride: 0,
+            home,
+        }
+    }
+
+    /// Makes it empty, with its whole head-room and tail-room; the bytes stay as they are.
+    #[inline]
+    pub fn reset(&mut self) {
+        self.start = HEADROOM as u32;
+        self.length = 0;
+        self.stride = 0;
+    }
+
+    /// The worker whose arena this is from.
+    #[inline]
+    pub fn home(&self) -> u16 {
+        self.home
+    }
+
+    /// Length of the frame or train in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Whether nothing is in it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The bytes of the frame or train.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.storage[self.start as usize..][..self.length as usize]
+    }
+
+    /// The same, to be written.
+    #[inline]
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start as usize..][..self.length as usize]
+    }
+
+    /// All that lies behind the frame's end, to be filled before [`Buf::grow_back`].
+    #[inline]
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[(self.start + self.length) as usize..]
+    }
+
+    /// Makes the frame longer at its end by `bytes` that were written to [`Buf::spare_mut`].
+    ///
+    /// # Panics
+    /// If there is no such room: our own bug.
+    #[inline]
+    pub fn grow_back(&mut self, bytes: usize) {
+        assert!(
+            bytes <= self.storage.len() - (self.start + self.length) as usize,
+            "no tail-room"
+        );
+        self.length += bytes as u32;
+    }
+
+    /// Makes the frame longer at its front by `bytes`, whose content is what was there before.
+    ///
+    /// # Panics
+    /// If there is no such room: our own bug.
+    #[inline]
+    pub fn grow_front(&mut self, bytes: usize) {
+        assert!(bytes <= self.start as usize, "no head-room");
+        self.start -= bytes as u32;
+        self.length += bytes as u32;
+    }
+
+    /// Cuts `bytes` off the front.
+    ///
+    /// # Panics
+    /// If it is not that long: our own bug.
+    #[inline]
+    pub fn shrink_front(&mut self, bytes: usize) {
+        assert!(bytes <= self.length as usize, "shrunk below nothing");
+        self.start += bytes as u32;
+        self.length -= bytes as u32;
+    }
+
+    /// Cuts it down to `length` bytes from its front; a longer length changes nothing.
+    #[inline]
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length.min(u32::MAX as usize) as u32);
+    }
+
+    /// Appends a copy of `bytes`.
+    ///
+    /// # Panics
+    /// If there is no such room: our own bug.
+    #[inline]
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len() as u32;
+    }
+
+    /// Length of each frame of the train but the last, in bytes; the whole length where it is one
+    /// frame.
+    #[inline]
+    pub fn stride(&self) -> usize {
+        if self.stride == 0 {
+            self.length as usize
+        } else {
+            self.stride as usize
+        }
+    }
+
+    /// Makes it a train of frames of `stride` bytes each; 0 makes it one frame.
+    #[inline]
+    pub fn set_stride(&mut self, stride: usize) {
+        self.stride = stride as u32;
+    }
+
+    /// How many frames are in it: 1, or more for a train; 0 when it is empty.
+    #[inline]
+    pub fn frames(&self) -> usize {
+        if self.length == 0 {
+            0
+        } else {
+            self.len().div_ceil(self.stride())
+        }
+    }
+
+    /// The frames of the train, in order.
+    #[inline]
+    pub fn frames_mut(&mut self) -> core::slice::ChunksMut<'_, u8> {
+        let stride = self.stride().max(1);
+        self.as_mut_slice().chunks_mut(stride)
+    }
+}
+
+impl core::fmt::Debug for Buf {
+    // Never its bytes: they may be somebody's secrets.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Buf")
+            .field("length", &self.length)
+            .field("stride", &self.stride())
+            .field("home", &self.home)
+            .finish()
+    }
+}
+
+/// The buffers of one worker: made at start, then only lent and given back.
+#[derive(Debug)]
+pub struct Arena {
+    // Last in, first out: the buffer that was used last is still in the cache.
+    free: Vec<Buf>,
+    home: u16,
+    total: usize,
+}
+
+impl Arena {
+    /// An arena of `buffers` buffers for worker `home`. The system gives their pages on first use.
+    pub fn new(home: u16, buffers: usize) -> Arena {
+        Arena {
+            free: (0..buffers).map(|_| Buf::new(home)).collect(),
+            home,
+            total: buffers,
+        }
+    }
+
+    /// Lends an empty buffer; `None` when all are out, which bounds what can be queued anywhere.
+    #[inline]
+    pub fn take(&mut self) -> Option<Buf> {
+        self.free.pop()
+    }
+
+    /// Takes a buffer back.
+    ///
+    /// # Panics
+    /// If it is from another arena: our own bug.
+    #[inline]
+    pub fn put(&mut self, mut buf: Buf) {
+        assert_eq!(buf.home, self.home, "a buffer goes home to its own arena");
+        buf.reset();
+        self.free.push(buf);
+    }
+
+    /// How many can be taken now.
+    #[inline]
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// How many are out.
+    #[inline]
+    pub fn lent(&self) -> usize {
+        self.total - self.free.len()
+    }
+}
