@@ -10,6 +10,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP, RFC 768.
     pub const UDP: u8 = 17;
+    /// Authentication header, RFC 4302.
+    pub const AH: u8 = 51;
     /// ICMP for IPv6, RFC 4443.
     pub const ICMPV6: u8 = 58;
     /// SCTP, RFC 9260.

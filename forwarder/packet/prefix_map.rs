@@ -1,0 +1,289 @@
+//! Longest-prefix match (RFC 7608), with nothing to lock and nothing to rebuild on look-up.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use crate::prefix::mask;
+use crate::{Address, Prefix};
+
+/// A map from prefixes to values that finds the longest prefix of an address.
+///
+/// Prefixes stand sorted, and each knows the longest other one that covers it. They never overlap
+/// in part, so the longest match of an address is its predecessor in that order, or one of those
+/// that cover that. A look-up is a binary search and a few steps outwards; a change moves what
+/// stands behind it, so many changes are best made at once ([`PrefixMap::extend`], `collect`).
+#[derive(Clone, Debug)]
+pub struct PrefixMap<V> {
+    v4: Family<V>,
+    v6: Family<V>,
+}
+
+/// The prefixes of one family; place for place, four columns.
+#[derive(Clone, Debug)]
+struct Family<V> {
+    keys: Vec<u128>,
+    shapes: Vec<Shape>,
+    values: Vec<V>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// In bits of the key.
+    length: u8,
+    /// Place of the longest other prefix that covers it.
+    parent: u32,
+}
+
+/// The parent of a prefix that nothing covers.
+const NONE: u32 = u32::MAX;
+
+impl<V> PrefixMap<V> {
+    /// An empty map.
+    pub const fn new() -> PrefixMap<V> {
+        PrefixMap {
+            v4: Family::new(),
+            v6: Family::new(),
+        }
+    }
+
+    /// Sets the value of a prefix; the old one comes back.
+    pub fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
+        self.family_mut(&prefix).insert(prefix, value)
+    }
+
+    /// Takes a prefix out.
+    pub fn remove(&mut self, prefix: &Prefix) -> Option<V> {
+        self.family_mut(prefix).remove(prefix)
+    }
+
+    /// Keeps only what `keep` wants, in one pass.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Prefix, &mut V) -> bool) {
+        self.v4.retain(&mut keep);
+        self.v6.retain(&mut keep);
+    }
+
+    /// Takes everything out.
+    pub fn clear(&mut self) {
+        self.v4.clear();
+        self.v6.clear();
+    }
+
+    /// The value of exactly this prefix.
+    pub fn get(&self, prefix: &Prefix) -> Option<&V> {
+        let family = self.family(prefix.is_v4());
+        family.find(prefix).ok().map(|at| &family.values[at])
+    }
+
+    /// The value of exactly this prefix, to be changed.
+    pub fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut V> {
+        let family = self.family_mut(prefix);
+        let at = family.find(prefix).ok()?;
+        Some(&mut family.values[at])
+    }
+
+    /// The longest prefix that holds `address`, and its value.
+    #[inline]
+    pub fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
+        self.family(address.is_v4())
+            .lookup(u128::from_be_bytes(*address.octets()))
+    }
+
+    /// All prefixes and values, IPv4 first, sorted by address and then by length.
+    pub fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
+        self.v4.iter().chain(self.v6.iter())
+    }
+
+    /// How many prefixes there are.
+    pub fn len(&self) -> usize {
+        self.v4.keys.len() + self.v6.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    fn family(&self, v4: bool) -> &Family<V> {
+        if v4 { &self.v4 } else { &self.v6 }
+    }
+
+    fn family_mut(&mut self, prefix: &Prefix) -> &mut Family<V> {
+        if prefix.is_v4() {
+            &mut self.v4
+        } else {
+            &mut self.v6
+        }
+    }
+}
+
+impl<V> Default for PrefixMap<V> {
+    fn default() -> PrefixMap<V> {
+        PrefixMap::new()
+    }
+}
+
+impl<V> Extend<(Prefix, V)> for PrefixMap<V> {
+    /// Of equal prefixes the last wins.
+    fn extend<I: IntoIterator<Item = (Prefix, V)>>(&mut self, items: I) {
+        let (v4, v6): (Vec<_>, Vec<_>) = items.into_iter().partition(|(prefix, _)| prefix.is_v4());
+        self.v4.extend(v4);
+        self.v6.extend(v6);
+    }
+}
+
+impl<V> FromIterator<(Prefix, V)> for PrefixMap<V> {
+    fn from_iter<I: IntoIterator<Item = (Prefix, V)>>(items: I) -> PrefixMap<V> {
+        let mut map = PrefixMap::new();
+        map.extend(items);
+        map
+    }
+}
+
+impl<V> Family<V> {
+    const fn new() -> Family<V> {
+        Family {
+            keys: Vec::new(),
+            shapes: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn lookup(&self, key: u128) -> Option<(Prefix, &V)> {
+        // Behind the last prefix that begins at or before the address.
+        let end = self.keys.partition_point(|&k| k <= key);
+        let mut at = end.checked_sub(1)?;
+        loop {
+            let shape = self.shapes[at];
+            if (self.keys[at] ^ key) & mask(shape.length) == 0 {
+                return Some((self.prefix(at), &self.values[at]));
+            }
+            if shape.parent == NONE {
+                return None;
+            }
+            at = shape.parent as usize;
+        }
+    }
+
+    fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
+        match self.find(&prefix) {
+            Ok(at) => Some(core::mem::replace(&mut self.values[at], value)),
+            Err(at) => {
+                self.keys.insert(at, prefix.key());
+                let shape = Shape {
+                    length: prefix.key_length(),
+                    parent: NONE,
+                };
+                self.shapes.insert(at, shape);
+                self.values.insert(at, value);
+                self.link();
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, prefix: &Prefix) -> Option<V> {
+        let at = self.find(prefix).ok()?;
+        self.keys.remove(at);
+        self.shapes.remove(at);
+        let value = self.values.remove(at);
+        self.link();
+        Some(value)
+    }
+
+    fn extend(&mut self, items: Vec<(Prefix, V)>) {
+        if items.is_empty() {
+            return;
+        }
+        let old: Vec<Prefix> = (0..self.keys.len()).map(|at| self.prefix(at)).collect();
+        let mut all: Vec<(Prefix, V)> = old.into_iter().zip(self.values.drain(..)).collect();
+        all.extend(items);
+        // Stable, so that of equal prefixes the last stands last.
+        all.sort_by_key(|(prefix, _)| (prefix.key(), prefix.key_length()));
+        self.clear();
+        for (prefix, value) in all {
+            let shape = Shape {
+                length: prefix.key_length(),
+                parent: NONE,
+            };
+            match (self.keys.last(), self.shapes.last(), self.values.last_mut()) {
+                (Some(key), Some(last), Some(old))
+                    if *key == prefix.key() && last.length == shape.length =>
+                {
+                    *old = value;
+                }
+                _ => {
+                    self.keys.push(prefix.key());
+                    self.shapes.push(shape);
+                    self.values.push(value);
+                }
+            }
+        }
+        self.link();
+    }
+
+    fn retain(&mut self, keep: &mut impl FnMut(&Prefix, &mut V) -> bool) {
+        let prefixes: Vec<Prefix> = (0..self.keys.len()).map(|at| self.prefix(at)).collect();
+        let mut place = 0;
+        let mut kept = Vec::with_capacity(prefixes.len());
+        self.values.retain_mut(|value| {
+            let keeps = keep(&prefixes[place], value);
+            if keeps {
+                kept.push(place);
+            }
+            place += 1;
+            keeps
+        });
+        self.keys = kept.iter().map(|&at| self.keys[at]).collect();
+        self.shapes = kept.iter().map(|&at| self.shapes[at]).collect();
+        self.link();
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.shapes.clear();
+        self.values.clear();
+    }
+
+    /// Finds everybody's parent: in sorted order it is the nearest one before that covers, and
+    /// those that cover the last prefix are its chain of parents.
+    fn link(&mut self) {
+        assert!(self.keys.len() < NONE as usize, "more prefixes than places");
+        for at in 0..self.keys.len() {
+            let mut parent = at.checked_sub(1);
+            while let Some(candidate) = parent {
+                let shape = self.shapes[candidate];
+                if (self.keys[candidate] ^ self.keys[at]) & mask(shape.length) == 0 {
+                    break;
+                }
+                parent = (shape.parent != NONE).then_some(shape.parent as usize);
+            }
+            self.shapes[at].parent = parent.map_or(NONE, |parent| parent as u32);
+        }
+    }
+
+    fn find(&self, prefix: &Prefix) -> Result<usize, usize> {
+        let (key, length) = (prefix.key(), prefix.key_length());
+        let mut at = self.keys.partition_point(|&k| k < key);
+        while self.keys.get(at) == Some(&key) {
+            match self.shapes[at].length.cmp(&length) {
+                Ordering::Less => at += 1,
+                Ordering::Equal => return Ok(at),
+                Ordering::Greater => break,
+            }
+        }
+        Err(at)
+    }
+
+    fn prefix(&self, at: usize) -> Prefix {
+        Prefix::from_key(self.keys[at], self.shapes[at].length)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
+        self.values
+            .iter()
+            .enumerate()
+            .map(|(at, value)| (self.prefix(at), value))
+    }
+}
