@@ -1,3 +1,46 @@
+//! WireGuard as a sans-IO state machine: time, packets and datagrams are arguments, and so is the
+//! place where the results go. A [`Lane`] is one WireGuard device.
+//!
+//! Towards the wire a packet meets `lane` → `send` (segments, copies) → `session` (encrypts) →
+//! `train`. From it a datagram meets `lane` → `messages` (what is it?) → `session` (replay,
+//! decrypts) → `inner` (length, ECN); handshakes meet `greet` → `handshake` → `noise` → `crypto`.
+//! `deadlines` are one peer's timers, `timers` says whose come next.
+//!
+//! Sources: the WireGuard whitepaper (wireguard.com/papers/wireguard.pdf), Linux
+//! `drivers/net/wireguard`, wireguard-go. Cookies, limits under load, and padding that knows the
+//! path's MTU are not here yet.
 #![no_std]
 #![forbid(unsafe_code)]
+
 extern crate alloc;
+
+mod allowed;
+mod crypto;
+mod deadlines;
+mod greet;
+mod handshake;
+mod indices;
+mod inner;
+mod keys;
+mod lane;
+mod messages;
+mod noise;
+mod outbox;
+mod peer;
+mod queue;
+mod refused;
+mod replay;
+mod send;
+mod session;
+mod setup;
+mod stamp;
+mod timers;
+mod train;
+
+pub use inner::Inner;
+pub use keys::{PresharedKey, PrivateKey, PublicKey};
+pub use lane::Lane;
+pub use outbox::Outbox;
+pub use peer::PeerId;
+pub use refused::{Refusals, Refused};
+pub use setup::{LaneError, PeerStatus};

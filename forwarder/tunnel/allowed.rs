@@ -1,0 +1,40 @@
+//! Allowed IPs: which peer an inner address belongs to, by longest-prefix match over the prefixes
+//! of all peers, for sending and for judging a source alike (WireGuard paper §2).
+
+use alloc::vec::Vec;
+
+use packet::{Address, Prefix, PrefixMap};
+
+use crate::peer::PeerId;
+
+/// The table of one lane.
+#[derive(Default)]
+pub(crate) struct Allowed {
+    peers: PrefixMap<PeerId>,
+}
+
+impl Allowed {
+    /// Gives a prefix to a peer; it is taken from whoever had it.
+    pub(crate) fn insert(&mut self, prefix: Prefix, peer: PeerId) {
+        self.peers.insert(prefix, peer);
+    }
+
+    /// Takes all prefixes of a peer.
+    pub(crate) fn remove(&mut self, peer: PeerId) {
+        self.peers.retain(|_, owner| *owner != peer);
+    }
+
+    /// The peer that an address belongs to.
+    #[inline]
+    pub(crate) fn lookup(&self, address: Address) -> Option<PeerId> {
+        self.peers.lookup(address).map(|(_, peer)| *peer)
+    }
+
+    /// The prefixes of a peer.
+    pub(crate) fn of(&self, peer: PeerId) -> Vec<Prefix> {
+        let all = self.peers.iter();
+        all.filter(|(_, owner)| **owner == peer)
+            .map(|(prefix, _)| prefix)
+            .collect()
+    }
+}

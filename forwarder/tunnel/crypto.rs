@@ -1,0 +1,149 @@
+//! The primitives, each behind one function: who wants another library changes this file only.
+//!
+//! X25519 and ChaCha20-Poly1305 come from aws-lc, BLAKE2s from the blake2 crate; HMAC and HKDF over
+//! it are written out as the WireGuard paper §5.4 does. Random numbers are an argument elsewhere.
+
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::agreement::{PrivateKey as Scalar, UnparsedPublicKey, X25519, agree};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use blake2::digest::consts::U16;
+use blake2::digest::{FixedOutput, KeyInit, Update};
+use blake2::{Blake2s256, Blake2sMac, Digest};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Bytes of a Poly1305 tag.
+pub(crate) const TAG: usize = 16;
+/// Bytes of a BLAKE2s block, which HMAC's pads are (RFC 2104 §2).
+const BLOCK: usize = 64;
+
+/// Thirty-two bytes that nobody else may know; wiped when they go.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+/// BLAKE2s over the concatenation of `parts`.
+pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut state = Blake2s256::new();
+    for part in parts {
+        Digest::update(&mut state, part);
+    }
+    state.finalize().into()
+}
+
+/// Keyed BLAKE2s with 16 bytes of output (RFC 7693 §2.9): WireGuard's MAC.
+pub(crate) fn mac(key: &[u8; 32], message: &[u8]) -> [u8; 16] {
+    let mut state = Blake2sMac::<U16>::new(key.into());
+    Update::update(&mut state, message);
+    state.finalize_fixed().into()
+}
+
+/// HMAC-BLAKE2s (RFC 2104) of the concatenation of `parts`.
+pub(crate) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Secret {
+    let mut pad = [0x36; BLOCK];
+    for (p, k) in pad.iter_mut().zip(key) {
+        *p ^= k;
+    }
+    let mut inner = Blake2s256::new();
+    Digest::update(&mut inner, pad);
+    for part in parts {
+        Digest::update(&mut inner, part);
+    }
+    let mut digest: [u8; 32] = inner.finalize().into();
+    for p in &mut pad {
+        *p ^= 0x36 ^ 0x5c;
+    }
+    let outer = Secret(hash(&[&pad, &digest]));
+    pad.zeroize();
+    digest.zeroize();
+    outer
+}
+
+/// HKDF of the WireGuard paper §5.4: `N` outputs from a chaining key and one input.
+pub(crate) fn kdf<const N: usize>(key: &Secret, input: &[u8]) -> [Secret; N] {
+    let prk = hmac(&key.0, &[input]);
+    let mut previous: Option<Secret> = None;
+    core::array::from_fn(|i| {
+        let number = [i as u8 + 1];
+        let next = match &previous {
+            None => hmac(&prk.0, &[&number]),
+            Some(t) => hmac(&prk.0, &[&t.0, &number]),
+        };
+        previous = Some(next.clone());
+        next
+    })
+}
+
+/// Whether two byte strings are equal, in time that depends on their length only.
+pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
+    verify_slices_are_equal(a, b).is_ok()
+}
+
+/// The scalar of a private key, ready for use; the library clamps it (RFC 7748 §5).
+///
+/// # Panics
+/// Never for 32 bytes: X25519 takes every string of that length as a private key.
+pub(crate) fn scalar(key: &[u8; 32]) -> Scalar {
+    Scalar::from_private_key(&X25519, key).expect("X25519 takes any 32 bytes")
+}
+
+/// The public key of a private one.
+///
+/// # Panics
+/// Never: it is a multiplication of the base point.
+pub(crate) fn public(key: &Scalar) -> [u8; 32] {
+    let public = key.compute_public_key().expect("the base point is sound");
+    public.as_ref().try_into().expect("X25519 has 32 bytes")
+}
+
+/// X25519; `None` for a point of low order, whose result would be zero whatever our key is
+/// (RFC 7748 §6.1).
+pub(crate) fn exchange(ours: &Scalar, theirs: &[u8; 32]) -> Option<Secret> {
+    agree(
+        ours,
+        UnparsedPublicKey::new(&X25519, theirs),
+        (),
+        |shared| Ok(Secret(shared.try_into().map_err(drop)?)),
+    )
+    .ok()
+}
+
+/// A ChaCha20-Poly1305 key (RFC 8439), expanded once and used for many messages. The library wipes
+/// its memory when it is dropped.
+pub(crate) struct Cipher(LessSafeKey);
+
+impl Cipher {
+    /// Expands a key.
+    ///
+    /// # Panics
+    /// Never: the key has the length that the cipher wants.
+    pub(crate) fn new(key: &Secret) -> Cipher {
+        let unbound = UnboundKey::new(&CHACHA20_POLY1305, &key.0).expect("32 bytes are a key");
+        Cipher(LessSafeKey::new(unbound))
+    }
+
+    /// Encrypts `text` in place and writes the tag behind it.
+    ///
+    /// # Panics
+    /// If the text is longer than the cipher allows (256 GiB): our own bug.
+    #[inline]
+    pub(crate) fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &mut [u8; TAG]) {
+        self.0
+            .seal_in_place_scatter(nonce(counter), Aad::from(aad), text, &[], tag)
+            .expect("a short text can be sealed");
+    }
+
+    /// Verifies and decrypts `text` in place; its bytes are undefined where the tag is wrong.
+    #[inline]
+    pub(crate) fn open(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8]) -> bool {
+        self.0
+            .open_in_place_separate_tag(nonce(counter), Aad::from(aad), tag, text)
+            .is_ok()
+    }
+}
+
+/// WireGuard paper §5.4: 32 zero bits, then the counter, little-endian.
+#[inline]
+fn nonce(counter: u64) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&counter.to_le_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}

@@ -1,0 +1,231 @@
+//! Noise_IKpsk2 as a typestate: each step consumes what came before, and only a
+//! [`Handshake<Finished>`] yields a session. Initiator: [`Handshake::initiate`], then
+//! [`Handshake::finish`]. Responder: [`Handshake::receive`], [`Handshake::verify`],
+//! [`Handshake::respond`]. Times, indices and random bytes are arguments.
+
+use aws_lc_rs::agreement::PrivateKey as Scalar;
+use packet::Time;
+
+use crate::crypto::{self, Cipher, Secret};
+use crate::keys::{PrivateKey, PublicKey};
+use crate::messages::{Initiation, MacKey, Response};
+use crate::noise::Symmetric;
+use crate::session::Session;
+
+/// Our side of every handshake.
+pub(crate) struct Identity {
+    pub(crate) private: PrivateKey,
+    pub(crate) public: PublicKey,
+    pub(crate) macs: MacKey,
+    scalar: Scalar,
+}
+
+impl Identity {
+    pub(crate) fn new(private: PrivateKey) -> Identity {
+        let public = private.public();
+        Identity {
+            scalar: crypto::scalar(private.as_bytes()),
+            macs: MacKey::of(&public),
+            private,
+            public,
+        }
+    }
+
+    /// The exchange of both static keys, which every handshake with this peer uses; `None` for a
+    /// key of low order.
+    pub(crate) fn exchange(&self, peer: &PublicKey) -> Option<Secret> {
+        crypto::exchange(&self.scalar, peer.as_bytes())
+    }
+}
+
+/// The random part of a message of ours: an ephemeral private key and the index by which the other
+/// side is to call us.
+pub(crate) struct Fresh {
+    pub(crate) ephemeral: Secret,
+    pub(crate) index: u32,
+}
+
+/// A handshake in one of its states.
+pub(crate) struct Handshake<State> {
+    noise: Symmetric,
+    state: State,
+}
+
+/// We have sent the first message.
+pub(crate) struct Initiated {
+    ephemeral: Scalar,
+    local: u32,
+}
+
+/// We have read who sends a first message, and nothing else of it.
+pub(crate) struct Received {
+    initiation: Initiation,
+    peer: PublicKey,
+}
+
+/// The first message is authentic: it was made by its peer, with this time stamp.
+pub(crate) struct Verified {
+    ephemeral: [u8; 32],
+    peer: PublicKey,
+    remote: u32,
+    stamp: [u8; 12],
+}
+
+/// Both sides can make the same keys.
+pub(crate) struct Finished {
+    local: u32,
+    remote: u32,
+    initiator: bool,
+}
+
+impl Handshake<Initiated> {
+    /// Makes the first message to `peer`. `statics` is [`Identity::exchange`] with it; `None` for
+    /// a peer of low order.
+    pub(crate) fn initiate(
+        ours: &Identity,
+        peer: &PublicKey,
+        statics: &Secret,
+        fresh: Fresh,
+        stamp: [u8; 12],
+    ) -> Option<(Handshake<Initiated>, Initiation)> {
+        let mut noise = Symmetric::new(peer.as_bytes());
+        let ephemeral = crypto::scalar(&fresh.ephemeral.0);
+        let public = crypto::public(&ephemeral);
+        noise.mix_hash(&public);
+        noise.mix_key(&public);
+        let key = noise.mix_key_for_message(&crypto::exchange(&ephemeral, peer.as_bytes())?.0);
+        let sealed_static = noise.seal(&key, ours.public.as_bytes());
+        let key = noise.mix_key_for_message(&statics.0);
+        let sealed_stamp = noise.seal(&key, &stamp);
+        let state = Initiated {
+            ephemeral,
+            local: fresh.index,
+        };
+        let message = Initiation {
+            sender: fresh.index,
+            ephemeral: public,
+            sealed_static,
+            sealed_stamp,
+        };
+        Some((Handshake { noise, state }, message))
+    }
+
+    /// Reads the answer. A wrong one leaves the handshake as it was: the right one may still come.
+    pub(crate) fn finish(
+        &self,
+        ours: &Identity,
+        psk: &[u8; 32],
+        answer: &Response,
+    ) -> Option<Handshake<Finished>> {
+        let mut noise = self.noise.clone();
+        noise.mix_hash(&answer.ephemeral);
+        noise.mix_key(&answer.ephemeral);
+        noise.mix_key(&crypto::exchange(&self.state.ephemeral, &answer.ephemeral)?.0);
+        noise.mix_key(&crypto::exchange(&ours.scalar, &answer.ephemeral)?.0);
+        let key = noise.mix_preshared(psk);
+        noise.open::<0>(&key, &answer.sealed_nothing)?;
+        let state = Finished {
+            local: self.state.local,
+            remote: answer.sender,
+            initiator: true,
+        };
+        Some(Handshake { noise, state })
+    }
+
+    /// The index by which the answer will call us.
+    pub(crate) fn local(&self) -> u32 {
+        self.state.local
+    }
+}
+
+impl Handshake<Received> {
+    /// Reads who claims to send a first message; `None` if it is not for us.
+    pub(crate) fn receive(ours: &Identity, initiation: Initiation) -> Option<Handshake<Received>> {
+        let mut noise = Symmetric::new(ours.public.as_bytes());
+        noise.mix_hash(&initiation.ephemeral);
+        noise.mix_key(&initiation.ephemeral);
+        let shared = crypto::exchange(&ours.scalar, &initiation.ephemeral)?;
+        let key = noise.mix_key_for_message(&shared.0);
+        let peer = PublicKey::from_bytes(noise.open(&key, &initiation.sealed_static)?);
+        let state = Received { initiation, peer };
+        Some(Handshake { noise, state })
+    }
+
+    /// Who claims to send it.
+    pub(crate) fn peer(&self) -> &PublicKey {
+        &self.state.peer
+    }
+
+    /// Verifies that claim; `statics` is [`Identity::exchange`] with that peer.
+    pub(crate) fn verify(mut self, statics: &Secret) -> Option<Handshake<Verified>> {
+        let key = self.noise.mix_key_for_message(&statics.0);
+        let message = &self.state.initiation;
+        let stamp = self.noise.open(&key, &message.sealed_stamp)?;
+        let state = Verified {
+            ephemeral: message.ephemeral,
+            peer: self.state.peer,
+            remote: message.sender,
+            stamp,
+        };
+        Some(Handshake {
+            noise: self.noise,
+            state,
+        })
+    }
+}
+
+impl Handshake<Verified> {
+    /// The TAI64N stamp of the message: must be later than every one before.
+    pub(crate) fn stamp(&self) -> [u8; 12] {
+        self.state.stamp
+    }
+
+    /// Makes the answer.
+    pub(crate) fn respond(
+        mut self,
+        psk: &[u8; 32],
+        fresh: Fresh,
+    ) -> Option<(Handshake<Finished>, Response)> {
+        let ephemeral = crypto::scalar(&fresh.ephemeral.0);
+        let public = crypto::public(&ephemeral);
+        let noise = &mut self.noise;
+        noise.mix_hash(&public);
+        noise.mix_key(&public);
+        noise.mix_key(&crypto::exchange(&ephemeral, &self.state.ephemeral)?.0);
+        noise.mix_key(&crypto::exchange(&ephemeral, self.state.peer.as_bytes())?.0);
+        let key = noise.mix_preshared(psk);
+        let message = Response {
+            sender: fresh.index,
+            receiver: self.state.remote,
+            ephemeral: public,
+            sealed_nothing: noise.seal(&key, &[]),
+        };
+        let state = Finished {
+            local: fresh.index,
+            remote: self.state.remote,
+            initiator: false,
+        };
+        let noise = self.noise;
+        Some((Handshake { noise, state }, message))
+    }
+}
+
+impl Handshake<Finished> {
+    /// The session that both sides now have.
+    pub(crate) fn session(self, born: Time) -> Session {
+        let [first, second] = self.noise.split();
+        let (send, receive) = if self.state.initiator {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        Session::new(
+            Cipher::new(&send),
+            Cipher::new(&receive),
+            self.state.local,
+            self.state.remote,
+            born,
+            self.state.initiator,
+        )
+    }
+}

@@ -1,0 +1,288 @@
+//! One WireGuard device without its sockets and clocks: packets, datagrams and time come in,
+//! datagrams and opened packets go out. This file only decides who does what: `send` seals, `greet`
+//! does handshakes, `deadlines` says when, `setup` configures.
+
+use core::fmt;
+use core::net::SocketAddr;
+
+use alloc::vec::Vec;
+use packet::{Address, Buf, Now, Packet, Time};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::allowed::Allowed;
+use crate::deadlines::Duty;
+use crate::handshake::Identity;
+use crate::indices::Indices;
+use crate::inner::{self, Inner};
+use crate::keys::PrivateKey;
+use crate::messages::{DATA_HEADER, Data, Kind, WrongLength};
+use crate::outbox::Outbox;
+use crate::peer::{PeerId, Peers};
+use crate::queue::{Waiting, refuse};
+use crate::refused::Refused;
+use crate::stamp::Stamps;
+use crate::timers::Timers;
+
+/// A WireGuard device: one key, its peers and their sessions.
+pub struct Lane {
+    pub(crate) number: u16,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) rng: ChaCha20Rng,
+    pub(crate) peers: Peers,
+    pub(crate) indices: Indices,
+    pub(crate) allowed: Allowed,
+    pub(crate) timers: Timers,
+    pub(crate) waiting: Waiting,
+    // No stamp to a peer that comes back may be older than what was sent to it before it went.
+    pub(crate) stamps: Stamps,
+}
+
+impl Lane {
+    /// A lane with a key and without peers. All that is random in it comes from `seed`, 32 bytes
+    /// that nobody may know or use again.
+    pub fn new(number: u16, key: PrivateKey, seed: [u8; 32]) -> Lane {
+        Lane {
+            identity: Some(Identity::new(key)),
+            ..Lane::unkeyed(number, seed)
+        }
+    }
+
+    /// A lane without a key, which can do nothing until it has one.
+    pub fn unkeyed(number: u16, seed: [u8; 32]) -> Lane {
+        Lane {
+            number,
+            identity: None,
+            rng: ChaCha20Rng::from_seed(seed),
+            peers: Peers::default(),
+            indices: Indices::default(),
+            allowed: Allowed::default(),
+            timers: Timers::default(),
+            waiting: Waiting::default(),
+            stamps: Stamps::default(),
+        }
+    }
+
+    /// Seals a packet to a peer, segment by segment, into trains in `out.wire`. Without a session
+    /// it waits, bounded and in order, and a handshake begins. Its buffer goes back to `out.arena`.
+    pub fn seal(&mut self, now: Now, peer: PeerId, packet: Packet, out: &mut Outbox) {
+        let slot = peer.slot;
+        let Some(peer) = self.peers.find_mut(peer) else {
+            return refuse(packet, Refused::PeerUnknown, out);
+        };
+        if peer.endpoint.is_none() {
+            return refuse(packet, Refused::EndpointUnknown, out);
+        }
+        if peer.is_ready(now.time, packet.segments() as u64) {
+            if !peer.queue.is_empty() {
+                peer.send_queue(now.time, self.number, &mut self.waiting, out);
+            }
+            peer.send(now.time, self.number, packet, out);
+            self.renew_after_sending(now, slot, out);
+        } else if self.identity.is_none() || peer.statics.is_none() {
+            return refuse(packet, Refused::KeyMissing, out);
+        } else {
+            peer.queue.push(packet, &mut self.waiting, out);
+            self.initiate(now, slot, out);
+        }
+        self.schedule(slot);
+    }
+
+    /// Opens a datagram or a train of them in place. What is a packet is told to `opened`;
+    /// handshakes and keep-alives are consumed here, and answers are in `out.wire`. The caller keeps
+    /// the train, and counts its frames as received.
+    pub fn open(
+        &mut self,
+        now: Now,
+        remote: SocketAddr,
+        ecn: u8,
+        train: &mut Buf,
+        opened: &mut Vec<Inner>,
+        out: &mut Outbox,
+    ) {
+        let mut start = 0;
+        for frame in train.frames_mut() {
+            let length = frame.len();
+            let result = match Kind::of(frame) {
+                Ok(Kind::Data) => self
+                    .open_data(now, (remote, ecn), frame, out)
+                    .map(|inner| opened.extend(inner.map(|inner| inner.behind(start)))),
+                Ok(Kind::Initiation) => self.open_initiation(now, remote, frame, out),
+                Ok(Kind::Response) => self.open_response(now, remote, frame, out),
+                Ok(Kind::Cookie) => Err(Refused::CookieUnused),
+                Err(WrongLength(true)) => Err(Refused::LengthWrong),
+                Err(WrongLength(false)) => Err(Refused::TypeUnknown),
+            };
+            if let Err(reason) = result {
+                out.refused.add(reason, 1);
+            }
+            start += length;
+        }
+    }
+
+    /// Does what time has made due.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(slot) = self.timers.pop_due(now.time) {
+            while let Some(duty) = self.due(now.time, slot) {
+                self.perform(now, slot, duty, out);
+            }
+            self.schedule(slot);
+        }
+    }
+
+    /// When [`Lane::handle_timeout`] wants to be called next; a call that is too early does no
+    /// harm.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.earliest()
+    }
+
+    /// The peer whose allowed IPs an address belongs to.
+    #[inline]
+    pub fn route(&self, destination: Address) -> Option<PeerId> {
+        self.allowed.lookup(destination)
+    }
+
+    /// Whether a packet from `source` may come from this peer: it must be the one that
+    /// [`Lane::route`] names.
+    #[inline]
+    pub fn allows(&self, peer: PeerId, source: Address) -> bool {
+        self.allowed.lookup(source) == Some(peer)
+    }
+
+    /// Segments that wait for handshakes.
+    pub fn queued(&self) -> u64 {
+        self.waiting.segments
+    }
+
+    /// Opens one data message; `None` for a keep-alive.
+    #[inline]
+    fn open_data(
+        &mut self,
+        now: Now,
+        (remote, ecn): (SocketAddr, u8),
+        frame: &mut [u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Inner>, Refused> {
+        let header = frame.first_chunk().ok_or(Refused::LengthWrong)?;
+        let receiver = Data::parse(header).receiver;
+        let slot = self.indices.find(receiver).ok_or(Refused::SessionUnknown)?;
+        let peer = self.peers.at(slot).ok_or(Refused::SessionUnknown)?;
+        let session = peer.sessions.find(receiver);
+        let (session, waits) = session.ok_or(Refused::SessionUnknown)?;
+        let padded = session.open(now.time, frame)?;
+        peer.heard_from(now.time, remote, frame.len());
+        if padded > 0 {
+            peer.deadlines.data_received(now.time);
+        }
+        if waits {
+            self.confirm(now, slot, out);
+        }
+        self.renew_after_receiving(now, slot, out);
+        self.schedule(slot);
+        if padded == 0 {
+            out.ledger.consumed += 1;
+            return Ok(None);
+        }
+        let id = self.peers.at(slot).ok_or(Refused::SessionUnknown)?.id;
+        let length = inner::unpad(&mut frame[DATA_HEADER..][..padded], ecn)?;
+        Ok(Some(Inner {
+            peer: id,
+            start: DATA_HEADER as u32,
+            length: length as u32,
+        }))
+    }
+
+    /// The initiator has used the session that we answered with: from now on we do, too.
+    fn confirm(&mut self, now: Now, slot: u32, out: &mut Outbox) {
+        let Some(peer) = self.peers.at(slot) else {
+            return;
+        };
+        if let Some(old) = peer.sessions.confirm() {
+            self.indices.free(old.local());
+        }
+        peer.deadlines.established();
+        peer.handshake_unix_ns = Some(now.unix_ns);
+        peer.send_queue(now.time, self.number, &mut self.waiting, out);
+    }
+
+    fn perform(&mut self, now: Now, slot: u32, duty: Duty, out: &mut Outbox) {
+        match duty {
+            Duty::Repeat => {
+                self.initiate(now, slot, out);
+                if self
+                    .peers
+                    .at(slot)
+                    .is_some_and(|p| !p.deadlines.is_initiating())
+                {
+                    self.give_up(slot, Refused::KeyMissing, out);
+                }
+            }
+            Duty::Initiate => self.initiate(now, slot, out),
+            Duty::GiveUp => self.give_up(slot, Refused::HandshakeUnanswered, out),
+            Duty::Keepalive => self.keepalive(now, slot, out),
+            Duty::Wipe => self.wipe(slot),
+        }
+    }
+
+    fn give_up(&mut self, slot: u32, reason: Refused, out: &mut Outbox) {
+        let Some(peer) = self.peers.at(slot) else {
+            return;
+        };
+        peer.queue.purge(reason, &mut self.waiting, out);
+        if let Some(old) = peer.handshake.take() {
+            self.indices.free(old.local());
+        }
+    }
+
+    fn wipe(&mut self, slot: u32) {
+        let Some(peer) = self.peers.at(slot) else {
+            return;
+        };
+        // A handshake that is under way has its own, newer secrets.
+        let handshake = peer.handshake.take();
+        for index in peer.wipe() {
+            self.indices.free(index);
+        }
+        peer.handshake = handshake;
+        peer.deadlines.wiped();
+    }
+
+    #[inline]
+    pub(crate) fn renew_after_sending(&mut self, now: Now, slot: u32, out: &mut Outbox) {
+        let session = self.peers.at(slot).and_then(|peer| peer.sessions.current());
+        if session.is_some_and(|session| session.is_stale_for_sending(now.time)) {
+            self.initiate(now, slot, out);
+        }
+    }
+
+    #[inline]
+    fn renew_after_receiving(&mut self, now: Now, slot: u32, out: &mut Outbox) {
+        let session = self.peers.at(slot).and_then(|peer| peer.sessions.current());
+        if session.is_some_and(|session| session.is_stale_for_receiving(now.time)) {
+            self.initiate(now, slot, out);
+        }
+    }
+
+    #[inline]
+    fn due(&mut self, now: Time, slot: u32) -> Option<Duty> {
+        self.peers.at(slot)?.deadlines.take_due(now)
+    }
+
+    /// Tells the lane's timers when a peer wants to be called.
+    #[inline]
+    pub(crate) fn schedule(&mut self, slot: u32) {
+        if let Some(at) = self.peers.at(slot).and_then(|peer| peer.deadlines.next()) {
+            self.timers.call(slot, at);
+        }
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane")
+            .field("number", &self.number)
+            .field("key", &self.public_key())
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
+    }
+}

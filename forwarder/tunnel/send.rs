@@ -1,0 +1,100 @@
+//! From a packet to a train: each segment is copied once, from the packet straight to its place in
+//! the train, and encrypted there.
+
+use packet::{Packet, Segmenter, Time};
+
+use crate::messages::{DATA_HEADER, DATA_OVERHEAD, PADDING};
+use crate::outbox::Outbox;
+use crate::peer::Peer;
+use crate::queue::{Waiting, refuse};
+use crate::refused::Refused;
+use crate::train::{self, Way};
+
+impl Peer {
+    /// Whether a packet can be sealed now.
+    #[inline]
+    pub(crate) fn is_ready(&mut self, now: Time, segments: u64) -> bool {
+        let session = self.sessions.current();
+        session.is_some_and(|session| session.can_send(now, segments))
+    }
+
+    /// Seals all segments of a packet, in the current session, which [`Peer::is_ready`] was asked
+    /// for. What finds no room is dropped and counted.
+    pub(crate) fn send(&mut self, now: Time, lane: u16, packet: Packet, out: &mut Outbox) {
+        let (Some(remote), Some(session)) = (self.endpoint, self.sessions.current()) else {
+            return refuse(packet, Refused::EndpointUnknown, out);
+        };
+        // RFC 6040 §4.1, normal mode: the inner mark is copied; the outer DSCP stays 0.
+        let ecn = packet.header().traffic_class & 3;
+        let way = Way { lane, remote, ecn };
+        let mut segmenter = Segmenter::new(&packet);
+        let mut bytes = 0;
+        while segmenter.remaining() > 0 {
+            let size = DATA_OVERHEAD + segmenter.next_length().next_multiple_of(PADDING);
+            let train = match train::room(out, way, size) {
+                Ok(train) => train,
+                Err(reason) => {
+                    out.refused.add(reason, segmenter.remaining() as u64);
+                    break;
+                }
+            };
+            let frame = &mut train.spare_mut()[..size];
+            let Some(inner) = segmenter.next(&mut frame[DATA_HEADER..]) else {
+                break;
+            };
+            session.seal(frame, inner);
+            train::finish(train, size);
+            bytes += size;
+        }
+        out.arena.put(packet.into_buf());
+        if bytes > 0 {
+            self.sent_bytes += bytes as u64;
+            self.deadlines.data_sent(now);
+            self.deadlines.sent(now);
+        }
+    }
+
+    /// Seals what waits, in order; false if nothing was sent.
+    pub(crate) fn send_queue(
+        &mut self,
+        now: Time,
+        lane: u16,
+        all: &mut Waiting,
+        out: &mut Outbox,
+    ) -> bool {
+        let before = self.sent_bytes;
+        while let Some(packet) = self.queue.pop(all) {
+            self.send(now, lane, packet, out);
+        }
+        self.sent_bytes != before
+    }
+
+    /// Seals an empty message, in the current session, which [`Peer::is_ready`] was asked for.
+    pub(crate) fn send_keepalive(&mut self, now: Time, lane: u16, out: &mut Outbox) {
+        let (Some(remote), Some(session)) = (self.endpoint, self.sessions.current()) else {
+            return;
+        };
+        let mut frame = [0; DATA_OVERHEAD];
+        session.seal(&mut frame, 0);
+        let way = Way {
+            lane,
+            remote,
+            ecn: 0,
+        };
+        self.sent_bytes += DATA_OVERHEAD as u64;
+        self.deadlines.sent(now);
+        originate(&frame, way, out);
+    }
+}
+
+/// Puts a message that we made ourselves on the wire; without room it is dropped and counted.
+pub(crate) fn originate(message: &[u8], way: Way, out: &mut Outbox) {
+    out.ledger.originated += 1;
+    match train::room(out, way, message.len()) {
+        Ok(train) => {
+            train.spare_mut()[..message.len()].copy_from_slice(message);
+            train::finish(train, message.len());
+        }
+        Err(reason) => out.refused.add(reason, 1),
+    }
+}

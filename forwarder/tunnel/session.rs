@@ -1,0 +1,332 @@
+//! A session: the two keys that a finished handshake gave, and what each direction needs beside
+//! them. The keys could be shared between cores; the nonce counter and the replay window stand
+//! apart, so that they can be handed out one by one later.
+//!
+//! [`Sessions`] holds those of one peer: the one that we send in, the ones before it, which are
+//! still opened, and the next one, in which nothing is sent before it was heard in.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use packet::Time;
+
+use crate::crypto::{Cipher, TAG};
+use crate::messages::{DATA_HEADER, DATA_OVERHEAD, Data, PADDING};
+use crate::refused::Refused;
+use crate::replay::Replay;
+
+/// Messages after which a new handshake is begun (WireGuard paper §6.1).
+const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+/// Messages after which a session is dead: so many that the window cannot wrap.
+const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+/// Age at which who began a session begins a new one when it sends.
+const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
+/// Age at which a session is dead.
+pub(crate) const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+/// Age at which who began a session begins a new one when it receives: a keep-alive and a
+/// handshake before its death (180 − 10 − 5 s).
+const REKEY_ON_RECEIVE: Duration = Duration::from_secs(165);
+
+/// One session.
+pub(crate) struct Session {
+    keys: Keys,
+    counter: u64,
+    replay: Replay,
+}
+
+struct Keys {
+    send: Cipher,
+    receive: Cipher,
+    local: u32,
+    remote: u32,
+    born: Time,
+    initiator: bool,
+}
+
+impl Session {
+    pub(crate) fn new(
+        send: Cipher,
+        receive: Cipher,
+        local: u32,
+        remote: u32,
+        born: Time,
+        initiator: bool,
+    ) -> Session {
+        Session {
+            keys: Keys {
+                send,
+                receive,
+                local,
+                remote,
+                born,
+                initiator,
+            },
+            counter: 0,
+            replay: Replay::new(),
+        }
+    }
+
+    /// Seals in place. The inner packet's `inner` bytes stand in `frame` behind 16 free bytes;
+    /// gives the length of the message. Ask [`Session::can_send`] first.
+    #[inline]
+    pub(crate) fn seal(&mut self, frame: &mut [u8], inner: usize) -> usize {
+        let padded = inner.next_multiple_of(PADDING);
+        let header = Data {
+            receiver: self.keys.remote,
+            counter: self.counter,
+        };
+        let (head, rest) = frame.split_at_mut(DATA_HEADER);
+        head.copy_from_slice(&header.emit());
+        let (text, rest) = rest.split_at_mut(padded);
+        text[inner..].fill(0);
+        let tag = rest.first_chunk_mut::<TAG>().expect("room for the tag");
+        self.keys.send.seal(self.counter, &[], text, tag);
+        self.counter += 1;
+        DATA_OVERHEAD + padded
+    }
+
+    /// Opens in place; gives the length of the padded packet behind the header, 0 for a
+    /// keep-alive.
+    ///
+    /// # Errors
+    /// Why the message is refused; its bytes are then undefined.
+    #[inline]
+    pub(crate) fn open(&mut self, now: Time, frame: &mut [u8]) -> Result<usize, Refused> {
+        let (head, rest) = frame
+            .split_first_chunk_mut::<DATA_HEADER>()
+            .ok_or(Refused::LengthWrong)?;
+        let counter = Data::parse(head).counter;
+        if now.since(self.keys.born) >= REJECT_AFTER_TIME {
+            return Err(Refused::SessionExpired);
+        }
+        if counter >= REJECT_AFTER_MESSAGES {
+            return Err(Refused::CounterExhausted);
+        }
+        if !self.replay.fresh(counter) {
+            return Err(Refused::Replayed);
+        }
+        let (text, tag) = rest
+            .split_last_chunk_mut::<TAG>()
+            .ok_or(Refused::LengthWrong)?;
+        if !self.keys.receive.open(counter, &[], text, tag) {
+            return Err(Refused::DataForged);
+        }
+        self.replay.accept(counter);
+        Ok(text.len())
+    }
+
+    /// Whether `messages` more may be sent.
+    #[inline]
+    pub(crate) fn can_send(&self, now: Time, messages: u64) -> bool {
+        now.since(self.keys.born) < REJECT_AFTER_TIME
+            && self.counter <= REJECT_AFTER_MESSAGES.saturating_sub(messages)
+    }
+
+    /// Whether it is time for a new handshake, after something was sent.
+    #[inline]
+    pub(crate) fn is_stale_for_sending(&self, now: Time) -> bool {
+        self.counter > REKEY_AFTER_MESSAGES
+            || self.keys.initiator && now.since(self.keys.born) >= REKEY_AFTER_TIME
+    }
+
+    /// Whether it is time for a new handshake, after something was received.
+    #[inline]
+    pub(crate) fn is_stale_for_receiving(&self, now: Time) -> bool {
+        self.keys.initiator && now.since(self.keys.born) >= REKEY_ON_RECEIVE
+    }
+
+    /// The index by which the peer calls it.
+    #[inline]
+    pub(crate) fn local(&self) -> u32 {
+        self.keys.local
+    }
+}
+
+/// The sessions of one peer. Those that go are given back, so that their indices can be freed.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    // The newest first: what we send in, then two that may still have messages under way. Two, not
+    // one: when both sides begin at once, both new sessions come into use at the same moment.
+    confirmed: [Option<Box<Session>>; 3],
+    next: Option<Box<Session>>,
+}
+
+impl Sessions {
+    /// A session that we began and that was answered: in use at once.
+    pub(crate) fn begin(&mut self, session: Session) -> [Option<Box<Session>>; 2] {
+        // What waits for its confirmation may be in use on the other side already.
+        let first = self.next.take().and_then(|next| self.push(next));
+        [first, self.push(Box::new(session))]
+    }
+
+    /// A session that we answered: waits until it was heard in.
+    pub(crate) fn answer(&mut self, session: Session) -> Option<Box<Session>> {
+        self.next.replace(Box::new(session))
+    }
+
+    /// The next session was heard in: from now on it is the one that we send in.
+    pub(crate) fn confirm(&mut self) -> Option<Box<Session>> {
+        self.next.take().and_then(|next| self.push(next))
+    }
+
+    /// Takes all of them out.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Box<Session>> {
+        let Sessions { confirmed, next } = core::mem::take(self);
+        confirmed.into_iter().chain([next]).flatten()
+    }
+
+    fn push(&mut self, session: Box<Session>) -> Option<Box<Session>> {
+        self.confirmed.rotate_right(1);
+        self.confirmed[0].replace(session)
+    }
+
+    /// What we send in.
+    #[inline]
+    pub(crate) fn current(&mut self) -> Option<&mut Session> {
+        self.confirmed[0].as_deref_mut()
+    }
+
+    /// The session of this index, and whether it still waits for its confirmation.
+    #[inline]
+    pub(crate) fn find(&mut self, local: u32) -> Option<(&mut Session, bool)> {
+        let next = self.next.iter_mut().map(|session| (session, true));
+        self.confirmed
+            .iter_mut()
+            .flatten()
+            .map(|session| (session, false))
+            .chain(next)
+            .find(|(session, _)| session.local() == local)
+            .map(|(session, waits)| (&mut **session, waits))
+    }
+
+    /// Whether something could be sent now.
+    pub(crate) fn is_live(&self, now: Time) -> bool {
+        self.confirmed[0]
+            .as_ref()
+            .is_some_and(|s| s.can_send(now, 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Secret;
+
+    fn session(local: u32, send: u8, receive: u8, initiator: bool) -> Session {
+        Session::new(
+            Cipher::new(&Secret([send; 32])),
+            Cipher::new(&Secret([receive; 32])),
+            local,
+            local + 1,
+            Time::ZERO,
+            initiator,
+        )
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_message_limit_is_asked_before_the_counter_is_added_to() {
+        let mut ours = session(1, 1, 2, true);
+        ours.counter = REJECT_AFTER_MESSAGES - 2;
+        assert!(ours.can_send(Time::ZERO, 2));
+        assert!(!ours.can_send(Time::ZERO, 3));
+        assert!(!ours.can_send(Time::ZERO, u64::MAX));
+        let mut frame = [0; 32];
+        ours.seal(&mut frame, 0);
+        ours.seal(&mut frame, 0);
+        assert!(!ours.can_send(Time::ZERO, 1));
+    }
+
+    #[test]
+    fn a_counter_past_the_limit_is_refused_although_it_is_authentic() {
+        let mut ours = session(1, 1, 2, true);
+        let mut theirs = session(2, 2, 1, false);
+        let mut frame = [0; 32];
+        ours.counter = REJECT_AFTER_MESSAGES - 1;
+        ours.seal(&mut frame, 0);
+        assert_eq!(theirs.open(Time::ZERO, &mut frame), Ok(0));
+        ours.seal(&mut frame, 0);
+        let refused = theirs.open(Time::ZERO, &mut frame);
+        assert_eq!(refused, Err(Refused::CounterExhausted));
+    }
+
+    #[test]
+    fn only_who_began_a_session_renews_it_by_age_and_both_by_messages() {
+        let ours = session(1, 1, 2, true);
+        assert!(!ours.is_stale_for_sending(at(119)) && ours.is_stale_for_sending(at(120)));
+        assert!(!ours.is_stale_for_receiving(at(164)) && ours.is_stale_for_receiving(at(165)));
+        let mut theirs = session(2, 2, 1, false);
+        assert!(!theirs.is_stale_for_sending(at(179)) && !theirs.is_stale_for_receiving(at(179)));
+        theirs.counter = REKEY_AFTER_MESSAGES + 1;
+        assert!(theirs.is_stale_for_sending(at(0)));
+    }
+
+    #[test]
+    fn a_session_dies_at_180_seconds_in_both_directions() {
+        let mut ours = session(1, 1, 2, true);
+        let mut theirs = session(2, 2, 1, false);
+        assert!(ours.can_send(at(179), 1) && !ours.can_send(at(180), 1));
+        let mut frame = [0; 32];
+        ours.seal(&mut frame, 0);
+        let refused = theirs.open(at(180), &mut frame);
+        assert_eq!(refused, Err(Refused::SessionExpired));
+    }
+
+    #[test]
+    fn a_forged_message_does_not_move_the_window() {
+        let mut ours = session(1, 1, 2, true);
+        let mut theirs = session(2, 2, 1, false);
+        let mut frame = [0; 48];
+        let mut forged = [0; 48];
+        ours.seal(&mut frame, 16);
+        forged.copy_from_slice(&frame);
+        forged[8..16].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        assert_eq!(
+            theirs.open(Time::ZERO, &mut forged),
+            Err(Refused::DataForged)
+        );
+        assert_eq!(theirs.open(Time::ZERO, &mut frame), Ok(16));
+    }
+
+    #[test]
+    fn nothing_is_sent_in_a_session_that_waits_for_its_confirmation() {
+        let mut sessions = Sessions::default();
+        assert!(sessions.answer(session(1, 1, 2, false)).is_none());
+        assert!(sessions.current().is_none());
+        assert!(sessions.find(1).is_some_and(|(_, waits)| waits));
+        assert!(sessions.confirm().is_none());
+        assert!(sessions.find(1).is_some_and(|(_, waits)| !waits));
+        assert_eq!(sessions.current().map(|s| s.local()), Some(1));
+    }
+
+    #[test]
+    fn when_both_sides_begin_at_once_three_sessions_are_opened() {
+        let mut sessions = Sessions::default();
+        assert!(
+            sessions
+                .begin(session(1, 1, 2, true))
+                .iter()
+                .flatten()
+                .next()
+                .is_none()
+        );
+        assert!(sessions.answer(session(2, 1, 2, false)).is_none());
+        assert!(
+            sessions
+                .begin(session(3, 1, 2, true))
+                .iter()
+                .flatten()
+                .next()
+                .is_none()
+        );
+        assert_eq!(sessions.current().map(|s| s.local()), Some(3));
+        assert!(
+            [1, 2, 3]
+                .iter()
+                .all(|local| sessions.find(*local).is_some())
+        );
+    }
+}
