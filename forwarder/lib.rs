@@ -1,1 +1,3 @@
+//! A user-space data plane for cluster meshes.
 
+pub mod control;
