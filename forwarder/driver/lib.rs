@@ -1,1 +1,35 @@
+//! The kernel's doors: TUN, UDP, clocks and randomness, and the engines that move batches between
+//! them and the core. The only room with unsafe code.
+//!
+//! A worker makes a [`Tun`] and one [`Udp`] per lane, and hands them to an [`Engine`]. From then on
+//! it calls [`Engine::turn`] (sleep, receive) and [`Engine::transmit`] once per breath. Every
+//! offload is probed by trying it, can be switched off, and says in a [`Feature`] whether it runs
+//! and if not, why.
+//!
+//! Unsafe code stands only in the leaf files named after the kernel thing: `tun`, `tun_io`,
+//! `udp_receive`, `udp_transmit`, `sockaddr`, `sockopt`, `clock`.
 
+mod clock;
+mod cmsg;
+mod dropped;
+mod engine;
+mod epoll;
+mod error;
+mod features;
+mod sockaddr;
+mod sockopt;
+mod tun;
+mod tun_io;
+mod udp;
+mod udp_receive;
+mod udp_transmit;
+mod vnet;
+
+pub use clock::{now, random};
+pub use dropped::Dropped;
+pub use engine::{Engine, Sent, Waker};
+pub use epoll::{Budget, Epoll};
+pub use error::{EngineError, TunError, UdpError};
+pub use features::Feature;
+pub use tun::{Tun, TunOffloads, TunSettings};
+pub use udp::{Udp, UdpSettings};

@@ -1,1 +1,13 @@
+//! Kubernetes objects in, snapshots out.
+//!
+//! Bytes become objects in [`parse`]; a [`World`] takes them as [`Event`]s, keeps the last good
+//! version of each file, and [`World::compile`] makes of all of them the [`datapath::Snapshot`] that
+//! workers read, what the host's rules must know ([`HostView`]), and a status for each object. The
+//! room is pure: it reads no file, no clock, and nothing in it depends on the order of events.
 #![forbid(unsafe_code)]
+
+mod codec;
+mod object;
+
+pub use codec::{Parsed, Skipped, parse};
+pub use object::*;

@@ -62,6 +62,12 @@ impl<T> Batch<T> {
         self.items.len()
     }
 
+    /// How many more fit.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.limit - self.items.len()
+    }
+
     /// Whether none waits.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -1,3 +1,30 @@
+//! Who may speak with whom.
+//!
+//! Every kind of policy that Kubernetes and its networks know is written in one model ([`Policy`],
+//! [`Entry`]), judged over identities, not addresses ([`Identity`], [`Labels`]). [`reference`] is
+//! that model's definition, slow and plain. [`PolicyTable`] is the same, compiled: made by the
+//! control side from all policies and all identities, then asked once per flow and epoch, without
+//! a lock or an allocation.
 #![no_std]
 #![forbid(unsafe_code)]
+
 extern crate alloc;
+
+mod addresses;
+mod compile;
+mod identity;
+mod labels;
+mod members;
+mod model;
+mod question;
+pub mod reference;
+mod table;
+
+pub use identity::Identity;
+pub use labels::{Labels, Requirement, Selector, key};
+pub use model::{
+    Direction, Entry, EntryVerdict, Isolates, Peer, Peers, Policy, PolicyName, PortMatch, PortRule,
+    Ports, Tier,
+};
+pub use question::{Decision, Endpoint, NamedPort, Party, Question, RuleId, RuleName, Verdict};
+pub use table::PolicyTable;

@@ -1,0 +1,119 @@
+//! What a worker sees of the kernel: one breath in, one breath out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use packet::{Arena, Batch, Datagrams, Frame, Packet};
+
+use crate::{Dropped, EngineError, Feature, UdpError};
+
+/// Moves batches between the devices of one worker and its core.
+///
+/// Completions may come later than the call that asked for them (io_uring): what was sent or
+/// dropped is told by whichever later call learns of it.
+pub trait Engine: Send {
+    /// Sleeps until a device has something, the waker was called or `timeout` has passed (`None`:
+    /// without limit), then receives a bounded part of what is there. It does not sleep while
+    /// something is left from the turn before.
+    ///
+    /// Frames and datagrams are appended in the order of their device; where a batch is full or
+    /// the arena empty, the rest stays with the kernel.
+    ///
+    /// # Errors
+    /// [`EngineError::Deleted`] when the interface is gone: the worker ends.
+    fn turn(
+        &mut self,
+        timeout: Option<Duration>,
+        arena: &mut Arena,
+        frames: &mut Batch<Frame>,
+        datagrams: &mut Batch<Datagrams>,
+    ) -> Result<(), EngineError>;
+
+    /// Gives the kernel what is queued, oldest first. What it does not take now stays, in order,
+    /// and the next turn wakes when it takes more; every buffer that is done with goes to `arena`.
+    ///
+    /// # Errors
+    /// [`EngineError::Deleted`] when the interface is gone: the worker ends.
+    fn transmit(
+        &mut self,
+        pods: &mut Batch<Packet>,
+        wire: &mut Batch<Datagrams>,
+        arena: &mut Arena,
+        sent: &mut Sent,
+    ) -> Result<(), EngineError>;
+
+    /// What ends a sleeping [`Engine::turn`] from any thread.
+    fn waker(&self) -> Waker;
+
+    /// What runs, and what does not, and why; now, after what may have been switched off on the
+    /// way.
+    fn features(&self) -> Vec<Feature>;
+
+    /// Lets a lane listen somewhere else (all with one port; 0: a random one), and returns the
+    /// port. Where that fails, it listens where it did.
+    ///
+    /// # Errors
+    /// [`UdpError`], one sentence that says what to do.
+    fn listen(&mut self, lane: u16, addresses: &[SocketAddr]) -> Result<u16, UdpError>;
+
+    /// Sets the firewall mark of everything that leaves by the wire side, of all lanes; 0 for none.
+    ///
+    /// # Errors
+    /// [`UdpError::NoRights`] without CAP_NET_ADMIN.
+    fn set_mark(&mut self, mark: u32) -> Result<(), UdpError>;
+
+    /// Where a lane listens now.
+    fn addresses(&self, lane: u16) -> Vec<SocketAddr>;
+}
+
+/// What happened to segments that were to be sent, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Segments that the pod side's device took.
+    pub pods: u64,
+    /// Datagrams that the wire side's sockets took.
+    pub wire: u64,
+    /// Segments that were dropped, by the number of their [`Dropped`].
+    pub dropped: [u64; Dropped::COUNT],
+}
+
+impl Sent {
+    /// Counts `segments` as dropped for `cause`.
+    pub(crate) fn drop(&mut self, segments: u64, cause: Dropped) {
+        self.dropped[cause as usize] += segments;
+    }
+
+    /// Segments dropped for `cause`.
+    pub fn dropped(&self, cause: Dropped) -> u64 {
+        self.dropped[cause as usize]
+    }
+}
+
+/// Ends a sleeping [`Engine::turn`]; called before the sleep, it ends the next one.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<mio::Waker>);
+
+impl Waker {
+    pub(crate) fn new(waker: mio::Waker) -> Waker {
+        Waker(Arc::new(waker))
+    }
+
+    /// Wakes the engine.
+    ///
+    /// # Errors
+    /// What the kernel says; none is known on a living engine.
+    pub fn wake(&self) -> io::Result<()> {
+        self.0.wake()
+    }
+}
+
+/// How far a queue was emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing is left.
+    Drained,
+    /// The kernel takes no more now.
+    Blocked,
+}

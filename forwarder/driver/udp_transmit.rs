@@ -1,0 +1,263 @@
+//! Transmitting datagrams and trains: sendmmsg(2) with UDP_SEGMENT, and what is done when the
+//! kernel does not take a train.
+//!
+//! The queue stays as it is until the kernel has taken something: messages are made from its
+//! oldest items, and then exactly those that were taken leave it. So a partial sendmmsg loses
+//! nothing, and the order stays.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::null_mut;
+
+use packet::{Arena, Batch, Datagrams};
+
+use crate::cmsg::Control;
+use crate::engine::Outcome;
+use crate::sockaddr::Sockaddr;
+use crate::udp::UdpSocket;
+use crate::udp_receive::{EMPTY_IOVEC, EMPTY_MESSAGE};
+use crate::{Dropped, Sent};
+
+/// Messages of one call.
+const MESSAGES: usize = 64;
+/// The longest train, in datagrams (UDP_MAX_SEGMENTS of Linux before 6.9, `include/linux/udp.h`).
+const TRAIN_FRAMES: usize = 64;
+/// The longest train, in bytes: what one UDP datagram over IPv4 can have.
+const TRAIN_BYTES: usize = 65_507;
+/// Trains that EINVAL refuses one after the other, although their datagrams go singly, before none
+/// is tried any more. One alone says little: before Linux 6.14 it is also what a train says whose
+/// datagrams are longer than the path (`udp_send_skb`).
+const STRIKES: u8 = 16;
+/// Errors that an ICMP message left on a socket are passed over; so many at most in one call.
+const STALE_ERRORS: usize = 8;
+
+/// The arrays that sendmmsg wants, made once.
+pub(crate) struct Transmitter {
+    names: Box<[Sockaddr]>,
+    controls: Box<[Control]>,
+    iovecs: Box<[libc::iovec]>,
+    messages: Box<[libc::mmsghdr]>,
+    /// Messages that are filled.
+    filled: usize,
+    /// Whether the oldest item goes datagram by datagram, because the kernel refused it as a train.
+    singly: bool,
+    /// Whether it was EINVAL that refused it.
+    suspicious: bool,
+    stale_errors: usize,
+}
+
+// SAFETY: the raw pointers in `iovecs` and `messages` are written anew before each system call and
+// mean nothing after it, so moving the arrays to another thread moves only plain memory.
+unsafe impl Send for Transmitter {}
+
+impl Transmitter {
+    pub(crate) fn new() -> Transmitter {
+        Transmitter {
+            names: vec![Sockaddr::EMPTY; MESSAGES].into(),
+            controls: vec![Control::EMPTY; MESSAGES].into(),
+            iovecs: vec![EMPTY_IOVEC; MESSAGES].into(),
+            messages: vec![EMPTY_MESSAGE; MESSAGES].into(),
+            filled: 0,
+            singly: false,
+            suspicious: false,
+            stale_errors: 0,
+        }
+    }
+
+    /// Sends the oldest items, as many as are `socket`'s (`is_its` tells), until one is another's or
+    /// the kernel takes no more. The oldest must be its.
+    pub(crate) fn transmit(
+        &mut self,
+        socket: &mut UdpSocket,
+        is_its: impl Fn(&Datagrams) -> bool,
+        wire: &mut Batch<Datagrams>,
+        arena: &mut Arena,
+        sent: &mut Sent,
+    ) -> Outcome {
+        self.stale_errors = 0;
+        while wire.iter().next().is_some_and(&is_its) {
+            self.fill(socket, &is_its, wire);
+            match self.call(socket) {
+                Ok(taken) => self.settle(socket, taken, wire, arena, sent),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Outcome::Blocked;
+                }
+                Err(error) => self.refuse(socket, &error, wire, arena, sent),
+            }
+        }
+        Outcome::Drained
+    }
+
+    /// Makes messages of the oldest items.
+    fn fill(
+        &mut self,
+        socket: &UdpSocket,
+        is_its: &impl Fn(&Datagrams) -> bool,
+        wire: &Batch<Datagrams>,
+    ) {
+        self.filled = 0;
+        let mut singly = self.singly;
+        for item in wire.iter().take_while(|item| is_its(item)) {
+            if self.filled == MESSAGES {
+                return;
+            }
+            let bytes = item.buf.as_slice();
+            let stride = item.buf.stride();
+            let is_train = item.buf.frames() > 1;
+            if !is_train {
+                self.add(socket, item, bytes, None);
+            } else if can_be_sent_whole(item) && socket.segmentation.on() && !singly {
+                // `can_be_sent_whole` has seen that it fits.
+                self.add(socket, item, bytes, Some(stride as u16));
+            } else {
+                let room = MESSAGES - self.filled;
+                for frame in bytes.chunks(stride).take(room) {
+                    self.add(socket, item, frame, None);
+                }
+            }
+            singly = false;
+        }
+    }
+
+    /// Makes one message.
+    fn add(&mut self, socket: &UdpSocket, item: &Datagrams, bytes: &[u8], stride: Option<u16>) {
+        let index = self.filled;
+        let control = self.controls[index].write(socket.v4, stride, item.ecn);
+        self.iovecs[index] = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        let header = &mut self.messages[index].msg_hdr;
+        header.msg_namelen = self.names[index].write(item.remote);
+        header.msg_name = (&raw mut self.names[index]).cast();
+        header.msg_iov = &raw mut self.iovecs[index];
+        header.msg_iovlen = 1;
+        header.msg_control = if control == 0 {
+            null_mut()
+        } else {
+            (&raw mut self.controls[index]).cast()
+        };
+        header.msg_controllen = control;
+        header.msg_flags = 0;
+        self.filled += 1;
+    }
+
+    /// One sendmmsg of what is filled.
+    fn call(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        // SAFETY: `fill` has just made the first `filled` messages point at names, control buffers
+        // and iovecs of `self`, and these at items of the queue, which its caller holds borrowed
+        // until after this call; the kernel only reads them, and writes `msg_len`.
+        let taken = unsafe {
+            libc::sendmmsg(
+                socket.socket.as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                self.filled as u32,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        usize::try_from(taken).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// The kernel has taken the first `taken` messages.
+    fn settle(
+        &mut self,
+        socket: &mut UdpSocket,
+        taken: usize,
+        wire: &mut Batch<Datagrams>,
+        arena: &mut Arena,
+        sent: &mut Sent,
+    ) {
+        for index in 0..taken {
+            if self.suspicious {
+                self.suspicious = false;
+                socket.strikes += 1;
+                if socket.strikes >= STRIKES {
+                    socket
+                        .segmentation
+                        .end("the kernel refuses trains (EINVAL)".into());
+                }
+            } else if is_whole_train(wire, self.iovecs[index].iov_len) && !self.singly {
+                socket.strikes = 0;
+            }
+            sent.wire += self.remove(index, wire, arena);
+        }
+    }
+
+    /// The kernel has refused the first message.
+    fn refuse(
+        &mut self,
+        socket: &mut UdpSocket,
+        error: &io::Error,
+        wire: &mut Batch<Datagrams>,
+        arena: &mut Arena,
+        sent: &mut Sent,
+    ) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        let was_train = is_whole_train(wire, self.iovecs[0].iov_len);
+        match errno {
+            // What ICMP told about some earlier datagram is no matter of this one.
+            libc::ECONNREFUSED | libc::ECONNRESET | libc::EPROTO
+                if self.stale_errors < STALE_ERRORS =>
+            {
+                self.stale_errors += 1;
+            }
+            // The device on the way cannot finish checksums (`udp_send_skb`).
+            libc::EIO if was_train => socket
+                .segmentation
+                .end("the network device cannot (EIO)".into()),
+            libc::EINVAL | libc::EMSGSIZE if was_train => {
+                self.singly = true;
+                self.suspicious = errno == libc::EINVAL;
+            }
+            _ => {
+                self.suspicious = false;
+                let segments = self.remove(0, wire, arena);
+                sent.drop(segments, cause(errno));
+            }
+        }
+    }
+
+    /// Takes the bytes of message `index` out of the queue, whose oldest they are, and returns how
+    /// many datagrams they were.
+    fn remove(&mut self, index: usize, wire: &mut Batch<Datagrams>, arena: &mut Arena) -> u64 {
+        let bytes = self.iovecs[index].iov_len;
+        let Some(mut item) = wire.pop() else { return 0 };
+        let segments = bytes.div_ceil(item.buf.stride().max(1));
+        if bytes < item.buf.len() {
+            item.buf.shrink_front(bytes);
+            wire.put_back(item);
+        } else {
+            self.singly = false;
+            arena.put(item.buf);
+        }
+        segments as u64
+    }
+}
+
+/// Whether the oldest item is a train, and of `bytes` in all.
+fn is_whole_train(wire: &Batch<Datagrams>, bytes: usize) -> bool {
+    wire.iter()
+        .next()
+        .is_some_and(|item| item.buf.frames() > 1 && item.buf.len() == bytes)
+}
+
+/// Whether UDP_SEGMENT can carry it at all.
+fn can_be_sent_whole(item: &Datagrams) -> bool {
+    item.buf.frames() <= TRAIN_FRAMES && item.buf.len() <= TRAIN_BYTES
+}
+
+fn cause(errno: i32) -> Dropped {
+    match errno {
+        libc::EMSGSIZE => Dropped::WireTooBig,
+        libc::EPERM | libc::EACCES => Dropped::WireForbidden,
+        // EINVAL is what a blackhole route says (Linux `net/ipv4/fib_semantics.c`, `fib_props`).
+        libc::ENETUNREACH
+        | libc::EHOSTUNREACH
+        | libc::ENETDOWN
+        | libc::EHOSTDOWN
+        | libc::EADDRNOTAVAIL
+        | libc::EINVAL => Dropped::WireUnreachable,
+        _ => Dropped::WireRefused,
+    }
+}

@@ -1,0 +1,354 @@
+//! The Kubernetes objects that we understand, reduced to what we read of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use balance::Affinity;
+use config::Place;
+use packet::{Address, Prefix};
+
+/// Something with the place that it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located<T> {
+    /// The file, as the reader was given it.
+    pub file: Arc<str>,
+    /// Where it begins.
+    pub at: Place,
+    /// What was read.
+    pub object: T,
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// `v1` Node.
+    Node(Node),
+    /// `v1` Namespace.
+    Namespace(Namespace),
+    /// `v1` Pod.
+    Pod(Pod),
+    /// `v1` Service.
+    Service(Service),
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice(EndpointSlice),
+    /// A policy of any kind that we know, enforceable or not.
+    Policy(Policy),
+}
+
+impl Object {
+    /// The kind as Kubernetes calls it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Object::Node(_) => "Node",
+            Object::Namespace(_) => "Namespace",
+            Object::Pod(_) => "Pod",
+            Object::Service(_) => "Service",
+            Object::EndpointSlice(_) => "EndpointSlice",
+            Object::Policy(policy) => policy.kind,
+        }
+    }
+
+    /// The namespace; empty for cluster-wide objects.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Object::Node(_) | Object::Namespace(_) => "",
+            Object::Pod(pod) => &pod.namespace,
+            Object::Service(service) => &service.namespace,
+            Object::EndpointSlice(slice) => &slice.namespace,
+            Object::Policy(policy) => &policy.namespace,
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        match self {
+            Object::Node(node) => &node.name,
+            Object::Namespace(namespace) => &namespace.name,
+            Object::Pod(pod) => &pod.name,
+            Object::Service(service) => &service.name,
+            Object::EndpointSlice(slice) => &slice.name,
+            Object::Policy(policy) => &policy.name,
+        }
+    }
+}
+
+/// A node of any cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: String,
+    /// `status.addresses` of type InternalIP.
+    pub addresses: Vec<Address>,
+    /// `spec.podCIDRs`.
+    pub pod_prefixes: Vec<Prefix>,
+    /// What its annotations publish, lane 0 first; empty when there is no key. Without an endpoint
+    /// it is the first InternalIP, IPv4 before IPv6, with port 51871.
+    pub lanes: Vec<Lane>,
+}
+
+/// One lane that a node publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Its static public key.
+    pub key: [u8; 32],
+    /// Where it listens, if that was said.
+    pub endpoint: Option<SocketAddr>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Namespace {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.labels`, with `kubernetes.io/metadata.name` whether it is written or not.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `spec.nodeName`; empty while it is not scheduled.
+    pub node: String,
+    /// `spec.serviceAccountName`.
+    pub service_account: String,
+    /// `status.podIPs`; none in phase Succeeded or Failed.
+    pub addresses: Vec<Address>,
+    /// `spec.hostNetwork`.
+    pub host_network: bool,
+    /// Container ports that have a name.
+    pub ports: Vec<ContainerPort>,
+    /// Its condition Ready.
+    pub ready: bool,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// A container port with a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerPort {
+    /// Its name.
+    pub name: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.clusterIPs`; none of a headless one.
+    pub cluster_ips: Vec<Address>,
+    /// `spec.selector`; empty where somebody else writes the EndpointSlices.
+    pub selector: BTreeMap<String, String>,
+    /// `spec.ports`.
+    pub ports: Vec<ServicePort>,
+    /// `service.cilium.io/global`.
+    pub global: bool,
+    /// `service.cilium.io/shared`: whether others may use the backends, if it is global.
+    pub shared: bool,
+    /// `service.cilium.io/affinity`.
+    pub affinity: Affinity,
+    /// `spec.publishNotReadyAddresses`.
+    pub publish_not_ready: bool,
+    /// Why nothing of it can be served.
+    pub skipped: Option<String>,
+    /// What it asks for and does not get.
+    pub missing: Vec<String>,
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePort {
+    /// Its name; empty where there is only one.
+    pub name: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The port at the service's address.
+    pub port: u16,
+    /// The port at a pod.
+    pub target: Target,
+}
+
+/// A port of a pod, as services name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The port itself.
+    Number(u16),
+    /// The name of a container port.
+    Name(String),
+}
+
+/// Some backends of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSlice {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// Label `kubernetes.io/service-name`.
+    pub service: String,
+    /// `endpoints`.
+    pub endpoints: Vec<SliceEndpoint>,
+    /// `ports`; one without a number is left out.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// One backend of a slice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SliceEndpoint {
+    /// `addresses`.
+    pub addresses: Vec<Address>,
+    /// `conditions.ready`; true when it is not said.
+    pub ready: bool,
+    /// `conditions.serving`; as ready when it is not said.
+    pub serving: bool,
+    /// `conditions.terminating`.
+    pub terminating: bool,
+}
+
+/// A policy of any kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The kind as Kubernetes calls it.
+    pub kind: &'static str,
+    /// `metadata.namespace`; empty for cluster-wide ones.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// What it governs.
+    pub subjects: Vec<Subject>,
+    /// What it says.
+    pub rules: Rules,
+}
+
+/// The pods that a policy governs, and in which directions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// In which namespaces.
+    pub namespaces: Namespaces,
+    /// Which pods of them.
+    pub pods: LabelSelector,
+    /// What comes to them.
+    pub ingress: bool,
+    /// What they send.
+    pub egress: bool,
+}
+
+/// Which namespaces a selector of pods speaks of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Namespaces {
+    /// The policy's own.
+    Own,
+    /// Those with such labels.
+    Labelled(LabelSelector),
+}
+
+/// What a policy says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rules {
+    /// `networking.k8s.io/v1` NetworkPolicy: allowed is what one of the rules matches.
+    Network {
+        /// `spec.ingress`.
+        ingress: Vec<Rule>,
+        /// `spec.egress`.
+        egress: Vec<Rule>,
+    },
+    /// It cannot be enforced: its subjects are denied in the directions that it governs.
+    Refused {
+        /// Why, with the place.
+        reason: String,
+        /// The first thing that is in the way.
+        at: Place,
+    },
+}
+
+/// One rule of a NetworkPolicy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Where it stands.
+    pub at: Place,
+    /// `from` or `to`; none means anybody.
+    pub peers: Vec<Peer>,
+    /// `ports`; none means any.
+    pub ports: Vec<Port>,
+}
+
+/// One peer of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Peer {
+    /// Pods by their namespaces' and their own labels.
+    Pods {
+        /// In which namespaces.
+        namespaces: Namespaces,
+        /// Which pods of them.
+        pods: LabelSelector,
+    },
+    /// Addresses, whoever has them.
+    Block {
+        /// `cidr`.
+        prefix: Prefix,
+        /// `except`, all within the prefix.
+        except: Vec<Prefix>,
+    },
+}
+
+/// One item of a rule's ports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Which ports of it.
+    pub port: PortRange,
+}
+
+/// Which ports of a protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortRange {
+    /// All.
+    Any,
+    /// From the first to the second, both included.
+    Numbers(u16, u16),
+    /// The container port of that name, of each pod its own.
+    Name(String),
+}
+
+/// `metav1.LabelSelector`: all requirements must hold; without one it selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    /// Key by key.
+    pub requirements: Vec<Requirement>,
+}
+
+/// What is required of one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// What is required of it.
+    pub operator: Operator,
+}
+
+/// How a label is compared (`metav1.LabelSelectorOperator`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// It is there, with one of these values.
+    In(Vec<String>),
+    /// It is not there, or with none of these values.
+    NotIn(Vec<String>),
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+}

@@ -1,0 +1,144 @@
+//! What a policy table is asked, and what it answers.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+
+use packet::Address;
+
+use crate::{Direction, Identity, PolicyName};
+
+/// A container port that has a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamedPort {
+    /// Its name.
+    pub name: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The port, host order.
+    pub port: u16,
+}
+
+/// What an address belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Who it is, for policies.
+    pub identity: Identity,
+    /// Which ports it has named; only pods have.
+    pub named_ports: Arc<[NamedPort]>,
+    /// Who it is, for people: `namespace/pod`, or a node's name.
+    pub name: String,
+}
+
+impl Endpoint {
+    /// An endpoint without a name and without named ports, such as the world.
+    pub fn of(identity: Identity) -> Endpoint {
+        Endpoint {
+            identity,
+            named_ports: Arc::new([]),
+            name: String::new(),
+        }
+    }
+}
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'a> {
+    /// Its address in the flow.
+    pub address: Address,
+    /// Whom that address belongs to.
+    pub endpoint: &'a Endpoint,
+}
+
+/// May this flow be? Asked for the end that a policy governs.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Which end the subject is.
+    pub direction: Direction,
+    /// The governed end: the destination of ingress, the source of egress.
+    pub subject: Party<'a>,
+    /// The other end. For egress to a service: the backend.
+    pub peer: Party<'a>,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The destination port; `None` where the protocol has none or it cannot be found.
+    pub port: Option<u16>,
+}
+
+impl<'a> Question<'a> {
+    /// Who is spoken to: named ports are the destination's.
+    #[inline]
+    pub const fn destination(&self) -> &Party<'a> {
+        match self.direction {
+            Direction::Ingress => &self.subject,
+            Direction::Egress => &self.peer,
+        }
+    }
+}
+
+/// What comes of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Let through.
+    Allow,
+    /// Refused.
+    Deny,
+}
+
+/// The number of a rule within one [`PolicyTable`](crate::PolicyTable): an entry, or a policy as a
+/// whole. Another table may number otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub u32);
+
+/// An answer, with what led to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer.
+    pub verdict: Verdict,
+    /// Whether some policy isolates the subject in this direction.
+    pub isolated: bool,
+    /// Whether it is denied because a policy that governs the subject cannot be enforced.
+    pub refused: bool,
+    /// Whether it is denied because nobody knows the labels of one of the two identities.
+    pub unknown: bool,
+    /// What decided: the entry, or the first of the policies that refuse or isolate. `None` where
+    /// no rule decided: nobody governs the subject, or an identity is not known.
+    pub rule: Option<RuleId>,
+}
+
+impl Decision {
+    /// Whether the flow may be.
+    #[inline]
+    pub fn is_allowed(&self) -> bool {
+        self.verdict == Verdict::Allow
+    }
+}
+
+/// What a rule is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleName {
+    /// The policy that it is a part of.
+    pub policy: Arc<PolicyName>,
+    /// Where that stands, `file:line`.
+    pub origin: Arc<str>,
+    /// Why that cannot be enforced, if it cannot.
+    pub refused: Option<Arc<str>>,
+    /// In which direction it speaks.
+    pub direction: Direction,
+    /// Its place among the policy's rules of that direction, from 0; `None` for the policy as a
+    /// whole, which isolates or is refused.
+    pub index: Option<u32>,
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.policy, self.direction)?;
+        if let Some(index) = self.index {
+            write!(f, "[{index}]")?;
+        }
+        if let Some(why) = &self.refused {
+            write!(f, " refused: {why}")?;
+        }
+        write!(f, " ({})", self.origin)
+    }
+}

@@ -1,0 +1,223 @@
+//! The compiled form of all policies: what the packet path asks.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::addresses::Addresses;
+use crate::members::Members;
+use crate::{
+    Decision, Direction, EntryVerdict, Identity, NamedPort, Question, RuleId, RuleName, Tier,
+    Verdict,
+};
+
+/// All policies over all identities, as [`reference`](crate::reference) defines them.
+///
+/// Subjects that the same policies govern share one program, so that a question costs two binary
+/// searches over the identities and one step for each entry that governs its subject.
+#[derive(Clone, Debug)]
+pub struct PolicyTable {
+    /// Identities that have labels, ascending; elsewhere they are numbers of this list.
+    pub(crate) identities: Vec<Identity>,
+    /// By direction: the program of each identity.
+    pub(crate) assigned: [Vec<u32>; 2],
+    /// The first one is empty.
+    pub(crate) programs: Vec<Program>,
+    /// Entries in the order in which they are asked.
+    pub(crate) rules: Vec<Rule>,
+    /// Sets of peers; many entries have the same.
+    pub(crate) peers: Vec<Members>,
+    /// By [`RuleId`].
+    pub(crate) names: Vec<RuleName>,
+}
+
+/// All that governs a subject in one direction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Program {
+    /// Policies that cannot be enforced.
+    pub(crate) refusing: Vec<RuleId>,
+    /// Policies that deny what nobody allows.
+    pub(crate) isolating: Vec<RuleId>,
+    /// By tier: entries, as ascending indices into the table's rules.
+    pub(crate) tiers: [Vec<u32>; 3],
+}
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: RuleId,
+    pub(crate) verdict: EntryVerdict,
+    pub(crate) any_peer: bool,
+    /// Which of the table's sets holds the identities that match.
+    pub(crate) peers: u32,
+    pub(crate) addresses: Addresses,
+    /// `None` is all traffic.
+    pub(crate) ports: Option<PortSet>,
+}
+
+/// Destination ports that match.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PortSet {
+    /// Protocols of which every port matches, also one that cannot be found.
+    pub(crate) protocols: Vec<u8>,
+    /// Protocol, first and last port.
+    pub(crate) ranges: Vec<(u8, u16, u16)>,
+    /// Protocol and name.
+    pub(crate) names: Vec<(u8, String)>,
+}
+
+/// What the table knows of an identity.
+#[derive(Clone, Copy, PartialEq)]
+enum Standing {
+    Unknown,
+    Reserved,
+    Labelled(u32),
+}
+
+impl PolicyTable {
+    /// The decision on a flow. Neither allocates nor locks.
+    pub fn decide(&self, question: &Question<'_>) -> Decision {
+        let subject = self.standing(question.subject.endpoint.identity);
+        let peer = self.standing(question.peer.endpoint.identity);
+        let program = self.program(question.direction, subject);
+        let answer = |verdict, rule| Decision {
+            verdict,
+            isolated: !program.isolating.is_empty(),
+            refused: false,
+            unknown: false,
+            rule,
+        };
+        if subject == Standing::Unknown || peer == Standing::Unknown {
+            return Decision {
+                unknown: true,
+                ..answer(Verdict::Deny, None)
+            };
+        }
+        if let Some(&first) = program.refusing.first() {
+            return Decision {
+                refused: true,
+                ..answer(Verdict::Deny, Some(first))
+            };
+        }
+        for tier in TIERS {
+            let mut matching = self.matching(program, tier, peer, question);
+            if let Some(rule) = matching.next() {
+                match rule.verdict {
+                    EntryVerdict::Deny => return answer(Verdict::Deny, Some(rule.id)),
+                    EntryVerdict::Allow => return answer(Verdict::Allow, Some(rule.id)),
+                    EntryVerdict::Pass => {}
+                }
+            }
+            if tier == Tier::Normal
+                && let Some(&first) = program.isolating.first()
+            {
+                return answer(Verdict::Deny, Some(first));
+            }
+        }
+        answer(Verdict::Allow, None)
+    }
+
+    /// The rules that matched a flow, as [`reference::explain`](crate::reference::explain) says.
+    pub fn explain(&self, question: &Question<'_>) -> Vec<RuleId> {
+        let subject = self.standing(question.subject.endpoint.identity);
+        let peer = self.standing(question.peer.endpoint.identity);
+        if subject == Standing::Unknown || peer == Standing::Unknown {
+            return Vec::new();
+        }
+        let program = self.program(question.direction, subject);
+        if !program.refusing.is_empty() {
+            return program.refusing.clone();
+        }
+        let mut seen = Vec::new();
+        for tier in TIERS {
+            let mut decided = false;
+            for rule in self.matching(program, tier, peer, question) {
+                seen.push(rule.id);
+                match rule.verdict {
+                    EntryVerdict::Deny | EntryVerdict::Allow => decided = true,
+                    EntryVerdict::Pass => break,
+                }
+            }
+            if decided {
+                break;
+            }
+            if tier == Tier::Normal && !program.isolating.is_empty() {
+                seen.extend(&program.isolating);
+                break;
+            }
+        }
+        seen
+    }
+
+    /// What a rule of this table is called; `None` for a number of another table.
+    pub fn rule(&self, rule: RuleId) -> Option<&RuleName> {
+        self.names.get(rule.0 as usize)
+    }
+
+    fn standing(&self, identity: Identity) -> Standing {
+        if identity == Identity::UNKNOWN {
+            Standing::Unknown
+        } else if identity.is_reserved() {
+            Standing::Reserved
+        } else {
+            match self.identities.binary_search(&identity) {
+                Ok(number) => Standing::Labelled(number as u32),
+                Err(_) => Standing::Unknown,
+            }
+        }
+    }
+
+    fn program(&self, direction: Direction, subject: Standing) -> &Program {
+        let number = match subject {
+            Standing::Labelled(number) => self.assigned[direction as usize][number as usize],
+            Standing::Reserved | Standing::Unknown => 0,
+        };
+        &self.programs[number as usize]
+    }
+
+    fn matching<'a>(
+        &'a self,
+        program: &'a Program,
+        tier: Tier,
+        peer: Standing,
+        question: &'a Question<'_>,
+    ) -> impl Iterator<Item = &'a Rule> {
+        let rules = program.tiers[tier as usize].iter();
+        rules
+            .map(|&number| &self.rules[number as usize])
+            .filter(move |rule| {
+                rule.matches_peer(peer, &self.peers, question)
+                    && rule.ports.as_ref().is_none_or(|p| p.matches(question))
+            })
+    }
+}
+
+const TIERS: [Tier; 3] = [Tier::Admin, Tier::Normal, Tier::Baseline];
+
+impl Rule {
+    #[inline]
+    fn matches_peer(&self, peer: Standing, sets: &[Members], question: &Question<'_>) -> bool {
+        self.any_peer
+            || matches!(peer, Standing::Labelled(n) if sets[self.peers as usize].contains(n))
+            || self.addresses.contains(question.peer.address)
+    }
+}
+
+impl PortSet {
+    fn matches(&self, question: &Question<'_>) -> bool {
+        let protocol = question.protocol;
+        if self.protocols.contains(&protocol) {
+            return true;
+        }
+        let Some(port) = question.port else {
+            return false;
+        };
+        let in_range =
+            |&(p, first, last): &(u8, u16, u16)| p == protocol && (first..=last).contains(&port);
+        let is_here = |named: &NamedPort| named.protocol == protocol && named.port == port;
+        self.ranges.iter().any(in_range)
+            || self.names.iter().any(|(p, name)| {
+                let named = &question.destination().endpoint.named_ports;
+                *p == protocol && named.iter().any(|n| is_here(n) && n.name == *name)
+            })
+    }
+}
