@@ -11,6 +11,8 @@
 extern crate alloc;
 
 mod addresses;
+#[cfg(test)]
+mod arbitrary;
 mod compile;
 mod identity;
 mod labels;
@@ -18,6 +20,8 @@ mod members;
 mod model;
 mod question;
 pub mod reference;
+#[cfg(test)]
+mod semantics;
 mod table;
 
 pub use identity::Identity;

@@ -221,3 +221,85 @@ impl PortSet {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    use super::*;
+    use crate::arbitrary::{World, world};
+    use crate::reference;
+
+    fn check(world: &World) -> Result<(), TestCaseError> {
+        let table = PolicyTable::compile(&world.policies, &world.identities);
+        for asked in &world.asked {
+            let question = asked.question();
+            let (policies, identities) = (&world.policies, &world.identities);
+            let expected = reference::decide(policies, identities, &question);
+            prop_assert_eq!(table.decide(&question), expected, "{:#?}", asked);
+            let rules = reference::explain(policies, identities, &question);
+            prop_assert_eq!(&table.explain(&question), &rules, "{:#?}", asked);
+            // Whatever decided is among what matched, and has a name.
+            if let Some(rule) = expected.rule {
+                prop_assert!(rules.contains(&rule));
+                let name = table.rule(rule).unwrap();
+                prop_assert_eq!(name.direction, question.direction);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+        #[test]
+        fn the_table_answers_as_the_reference_does(world in world()) {
+            check(&world)?;
+        }
+    }
+
+    #[test]
+    fn random_worlds_meet_every_way_to_decide() {
+        let mut runner = TestRunner::deterministic();
+        let mut ways: BTreeMap<(bool, bool, bool, bool, Option<bool>), u32> = BTreeMap::new();
+        for _ in 0..400 {
+            let world = world().new_tree(&mut runner).unwrap().current();
+            let table = PolicyTable::compile(&world.policies, &world.identities);
+            for asked in &world.asked {
+                let decision = table.decide(&asked.question());
+                let whole = decision
+                    .rule
+                    .map(|rule| table.rule(rule).unwrap().index.is_none());
+                let way = (
+                    decision.is_allowed(),
+                    decision.isolated,
+                    decision.refused,
+                    decision.unknown,
+                    whole,
+                );
+                *ways.entry(way).or_default() += 1;
+            }
+        }
+        for way in [
+            (true, false, false, false, None),         // by default
+            (true, false, false, false, Some(false)),  // by an entry
+            (true, true, false, false, Some(false)),   // by an entry, against isolation
+            (false, false, false, false, Some(false)), // by an entry
+            (false, true, false, false, Some(false)),  // by an entry, although isolated too
+            (false, true, false, false, Some(true)),   // by isolation
+            (false, false, true, false, Some(true)),   // by refusal alone
+            (false, true, true, false, Some(true)),    // by refusal
+            (false, false, false, true, None),         // nobody knows the peer
+            (false, true, false, true, None),          // nobody knows the peer, isolated
+        ] {
+            assert!(
+                ways.get(&way).is_some_and(|n| *n >= 20),
+                "{way:?}: {ways:?}"
+            );
+        }
+        assert_eq!(ways.len(), 10, "{ways:?}");
+    }
+}
