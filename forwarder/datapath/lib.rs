@@ -1,3 +1,32 @@
+//! The sans-IO core of a worker: what control decided ([`Snapshot`]), what is known of each flow,
+//! and the way of a packet through both ([`Forwarder`]).
+//!
+//! A packet meets, in this order: `forwarder` (parse) → `pass` (flow table; on a miss or a new
+//! epoch `judge`) → translation → `lanes` (seal); from the wire `inbound` (open, source, coalesce)
+//! → `pass` → translation → the pods. Every way out is a queue of the [`Outbox`] or a [`Reason`].
 #![no_std]
 #![forbid(unsafe_code)]
+
 extern crate alloc;
+
+mod answers;
+mod conversation;
+mod flow_table;
+mod forwarder;
+mod inbound;
+mod judge;
+mod key;
+mod lanes;
+mod outbox;
+mod pass;
+mod probe;
+mod reason;
+mod snapshot;
+
+pub use forwarder::{Forwarder, Settings};
+pub use judge::{Inquiry, Judgement};
+pub use key::{Key, Side};
+pub use outbox::{Drops, Outbox};
+pub use probe::{Health, HealthChange, ProbeStatus};
+pub use reason::Reason;
+pub use snapshot::{LanePeer, Node, Own, Route, Snapshot};

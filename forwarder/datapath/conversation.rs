@@ -1,0 +1,120 @@
+//! What is remembered of a flow and its answers.
+
+use core::time::Duration;
+
+use packet::{Address, Time, protocol};
+use policy::Identity;
+
+use crate::{Key, Route};
+
+/// TCP, both ways seen: RFC 5382 §5 wants at least 2 h 4 min.
+pub(crate) const ESTABLISHED: Duration = Duration::from_secs(8_000);
+/// TCP, no answer yet: a SYN is repeated for about a minute (Linux `tcp_syn_retries` 6).
+pub(crate) const OPENING: Duration = Duration::from_secs(60);
+/// TCP after FIN or RST: as long as a late segment may live.
+pub(crate) const CLOSING: Duration = Duration::from_secs(10);
+/// UDP: RFC 4787 §4.3 wants at least 2 min where an address is translated.
+pub(crate) const DATAGRAMS: Duration = Duration::from_secs(120);
+/// Everything else.
+pub(crate) const OTHER: Duration = Duration::from_secs(60);
+
+/// FIN, RFC 9293 §3.1.
+pub(crate) const FIN: u8 = 0x01;
+/// SYN.
+pub(crate) const SYN: u8 = 0x02;
+/// RST.
+pub(crate) const RST: u8 = 0x04;
+
+/// How far a flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No answer has been seen.
+    Opening,
+    /// Packets of both directions have been seen.
+    Established,
+    /// TCP has ended it.
+    Closing,
+}
+
+/// Which of a conversation's two directions a packet belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The direction of the packet that began it.
+    Forward,
+    /// The answers.
+    Reply,
+}
+
+/// One judgement: a flow on one side, with its answers on the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Conversation {
+    /// How packets of the flow arrive.
+    pub forward: Key,
+    /// How answers arrive: after the translation, reversed.
+    pub reply: Key,
+    /// Whose the governed end was when it was judged.
+    pub subject: Identity,
+    /// Whose the other end was.
+    pub peer: Identity,
+    /// The service address and port that the flow was sent to.
+    pub frontend: Option<(Address, u16)>,
+    /// Where its packets really go.
+    pub destination: (Address, u16),
+    /// Where packets of the flow go on to.
+    pub forward_route: Route,
+    /// Where answers go on to.
+    pub reply_route: Route,
+    /// The snapshot that judged the flow.
+    pub epoch: u64,
+    /// The snapshot that routed the answers.
+    pub reply_epoch: u64,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Whether an answer was ever seen.
+    pub replied: bool,
+    /// When its last packet was seen.
+    pub last_seen: Time,
+}
+
+impl Conversation {
+    /// Notes that a packet of it passed.
+    #[inline]
+    pub(crate) fn touch(&mut self, role: Role, tcp_flags: u8, now: Time) {
+        self.last_seen = now;
+        if role == Role::Reply {
+            self.replied = true;
+            if self.stage == Stage::Opening {
+                self.stage = Stage::Established;
+            }
+        }
+        if tcp_flags & (FIN | RST) != 0 {
+            self.stage = Stage::Closing;
+        }
+    }
+
+    /// How long it may stay silent.
+    pub(crate) fn timeout(&self) -> Duration {
+        match (self.forward.flow.protocol, self.stage) {
+            (protocol::TCP, Stage::Opening) => OPENING,
+            (protocol::TCP, Stage::Established) => ESTABLISHED,
+            (protocol::TCP, Stage::Closing) => CLOSING,
+            (protocol::UDP, _) => DATAGRAMS,
+            _ => OTHER,
+        }
+    }
+
+    /// Whether it has been silent for too long.
+    #[inline]
+    pub(crate) fn expired(&self, now: Time) -> bool {
+        now.since(self.last_seen) >= self.timeout()
+    }
+
+    /// Where packets of one direction go on to.
+    #[inline]
+    pub(crate) fn route(&self, role: Role) -> Route {
+        match role {
+            Role::Forward => self.forward_route,
+            Role::Reply => self.reply_route,
+        }
+    }
+}

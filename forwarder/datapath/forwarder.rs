@@ -1,0 +1,278 @@
+//! The core of a worker: frames and datagrams in, an [`Outbox`] out, nothing else. It reads no
+//! clock, opens no device and calls nobody back, so a simulator drives it as a worker does.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use packet::{Coalescer, Datagrams, Frame, Now, Packet, Time};
+use tunnel::{Inner, Lane};
+
+use crate::answers::Answers;
+use crate::flow_table::FlowTable;
+use crate::lanes::Lanes;
+use crate::pass::Pass;
+use crate::probe::Probes;
+use crate::{HealthChange, Outbox, ProbeStatus, Reason, Snapshot};
+
+/// How often the flow table is swept, and which share of it each time: all of it in about 13 s,
+/// little enough at once not to be felt.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+const SWEEP_SHARE: usize = 128;
+/// TCP flows that are made whole at once while one batch is handled.
+const COALESCED_FLOWS: usize = 16;
+/// Packets that one train can hold, and so how much one batch needs: UDP_GRO gives at most 64 KiB
+/// and a data message has 32 bytes at least (Linux `UDP_MAX_SEGMENTS` is 128).
+const OPENED: usize = 2_048;
+
+/// What a forwarder is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The largest inner packet that the tunnel carries, in bytes.
+    pub mtu: usize,
+    /// How many flows the table holds.
+    pub flows: usize,
+    /// How often each other node is probed.
+    pub probe_interval: Duration,
+    /// How many answers may be missing before a node counts as silent.
+    pub probe_count: u32,
+    /// What outsiders must not guess: the flow table's hash and the probes' identifier.
+    pub secret: (u64, u64),
+}
+
+/// By what packets are judged.
+#[derive(Debug)]
+pub(crate) enum Mode {
+    /// A plain WireGuard interface: by the peers' allowed IPs alone.
+    Plain,
+    /// A node that has not read everything yet: nothing passes.
+    Waiting,
+    /// A node of the mesh.
+    Mesh(Arc<Snapshot>),
+}
+
+/// The sans-IO core of a worker.
+#[derive(Debug)]
+pub struct Forwarder {
+    pub(crate) mode: Mode,
+    pub(crate) lanes: Lanes,
+    pub(crate) coalescer: Coalescer,
+    /// Scratch space: the packets of the train at hand.
+    pub(crate) opened: Vec<Inner>,
+    /// Scratch space: what the coalescer gave back, each with the node that it is from.
+    pub(crate) coalesced: Vec<(u32, Packet)>,
+    pub(crate) probes: Probes,
+    flows: FlowTable,
+    answers: Answers,
+    settings: Settings,
+    next_sweep: Time,
+}
+
+impl Forwarder {
+    /// A node's worker: nothing passes before the first snapshot.
+    pub fn new(settings: Settings, lanes: Vec<Lane>) -> Forwarder {
+        Forwarder::with_mode(settings, lanes, Mode::Waiting)
+    }
+
+    /// A plain WireGuard interface: one lane, and its peers' allowed IPs decide.
+    pub fn plain(settings: Settings, lane: Lane) -> Forwarder {
+        Forwarder::with_mode(settings, Vec::from([lane]), Mode::Plain)
+    }
+
+    fn with_mode(settings: Settings, lanes: Vec<Lane>, mode: Mode) -> Forwarder {
+        let flows = if matches!(mode, Mode::Plain) {
+            0
+        } else {
+            settings.flows
+        };
+        let identifier = settings.secret.0 as u16;
+        Forwarder {
+            mode,
+            lanes: Lanes::new(lanes),
+            coalescer: Coalescer::new(COALESCED_FLOWS),
+            opened: Vec::with_capacity(OPENED),
+            coalesced: Vec::with_capacity(OPENED),
+            probes: Probes::new(settings.probe_interval, settings.probe_count, identifier),
+            flows: FlowTable::new(flows, settings.secret),
+            answers: Answers::new(),
+            settings,
+            next_sweep: Time::ZERO,
+        }
+    }
+
+    /// Judges by `snapshot` from now on. The one before is given back: to free it is not the
+    /// worker's work.
+    pub fn adopt(
+        &mut self,
+        now: Now,
+        snapshot: Arc<Snapshot>,
+        out: &mut Outbox,
+    ) -> Option<Arc<Snapshot>> {
+        self.lanes.adopt(now, &snapshot, out);
+        self.probes.adopt(now, &snapshot);
+        match core::mem::replace(&mut self.mode, Mode::Mesh(snapshot)) {
+            Mode::Mesh(before) => Some(before),
+            Mode::Plain | Mode::Waiting => None,
+        }
+    }
+
+    /// A packet or super-packet from the pods' side.
+    pub fn handle_frame(&mut self, now: Now, frame: Frame, out: &mut Outbox) {
+        match Packet::parse(frame.buf, frame.offload) {
+            Ok(packet) => {
+                out.ledger().received += packet.segments() as u64;
+                match self.pass(now, out) {
+                    Some(mut pass) => pass.handle_from_pods(packet),
+                    None => self.handle_unjudged(now, packet, out),
+                }
+            }
+            Err((buf, why)) => {
+                out.ledger().received += 1;
+                out.drop_malformed(buf, why);
+            }
+        }
+    }
+
+    /// Datagrams from the wire. What they carry may wait, to be made whole with what comes next,
+    /// until [`Forwarder::flush`].
+    pub fn handle_datagrams(&mut self, now: Now, datagrams: Datagrams, out: &mut Outbox) {
+        out.ledger().received += datagrams.buf.frames() as u64;
+        self.open(now, datagrams, out);
+        self.deliver(now, out);
+    }
+
+    /// Ends a batch: whatever waited for more of its flow goes on.
+    pub fn flush(&mut self, now: Now, out: &mut Outbox) {
+        self.coalescer.flush(&mut self.coalesced);
+        self.deliver(now, out);
+    }
+
+    /// Does what is due: handshakes, keep-alives, probes, forgetting.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        self.lanes.handle_timeout(now, out);
+        if let Mode::Mesh(_) = &self.mode {
+            self.probes.handle_timeout(now, &mut self.lanes, out);
+            if now.time >= self.next_sweep {
+                self.next_sweep = now.time + SWEEP_INTERVAL;
+                self.flows
+                    .sweep(now.time, self.settings.flows / SWEEP_SHARE + 1);
+            }
+        }
+    }
+
+    /// When [`Forwarder::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let sweep = (self.flows.len() > 0).then_some(self.next_sweep);
+        [self.lanes.poll_timeout(), self.probes.poll_timeout(), sweep]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The epoch of the snapshot in force; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        match &self.mode {
+            Mode::Mesh(snapshot) => snapshot.epoch,
+            Mode::Plain | Mode::Waiting => 0,
+        }
+    }
+
+    /// Segments that wait inside for handshakes. Between two batches nothing else waits.
+    pub fn queued(&self) -> u64 {
+        self.lanes.queued()
+    }
+
+    /// How many flows are known.
+    pub fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The nodes that began or ceased to answer since the last call.
+    pub fn take_health_changes(&mut self) -> impl Iterator<Item = HealthChange> + '_ {
+        self.probes.take_changes()
+    }
+
+    /// What is known of the other nodes.
+    pub fn probe_status(&self) -> impl Iterator<Item = ProbeStatus> + '_ {
+        self.probes.status()
+    }
+
+    /// A lane by its number.
+    pub fn lane(&self, number: u16) -> Option<&Lane> {
+        self.lanes.lane(number)
+    }
+
+    /// A lane by its number, to be configured: what a plain interface's owner asks for.
+    pub fn lane_mut(&mut self, number: u16) -> Option<&mut Lane> {
+        self.lanes.lane_mut(number)
+    }
+
+    /// The judgements for one packet; `None` where packets are not judged by a snapshot.
+    fn pass<'a>(&'a mut self, now: Now, out: &'a mut Outbox) -> Option<Pass<'a>> {
+        let Mode::Mesh(snapshot) = &self.mode else {
+            return None;
+        };
+        Some(Pass {
+            snapshot,
+            flows: &mut self.flows,
+            lanes: &mut self.lanes,
+            answers: &mut self.answers,
+            mtu: self.settings.mtu,
+            now,
+            out,
+        })
+    }
+
+    /// Sends on what was opened and made whole.
+    fn deliver(&mut self, now: Now, out: &mut Outbox) {
+        let mut coalesced = core::mem::take(&mut self.coalesced);
+        for (node, packet) in coalesced.drain(..) {
+            let packet = match self.for_this_node(now, node, packet, out) {
+                Some(packet) => packet,
+                None => continue,
+            };
+            match self.pass(now, out) {
+                Some(mut pass) => pass.handle_from_wire(packet),
+                None => out.to_pods(packet),
+            }
+        }
+        self.coalesced = coalesced;
+    }
+
+    /// An echo between nodes is answered or noted before any policy; the rest is given back.
+    fn for_this_node(
+        &mut self,
+        now: Now,
+        node: u32,
+        packet: Packet,
+        out: &mut Outbox,
+    ) -> Option<Packet> {
+        let Mode::Mesh(snapshot) = &self.mode else {
+            return Some(packet);
+        };
+        let header = packet.header();
+        let echo = matches!(
+            header.kind,
+            packet::Kind::EchoRequest | packet::Kind::EchoReply
+        );
+        if !echo || !snapshot.own.addresses.contains(&header.flow.destination) {
+            return Some(packet);
+        }
+        let (probes, lanes) = (&mut self.probes, &mut self.lanes);
+        probes.handle_echo(now, packet, node, lanes, out).err()
+    }
+
+    /// From the pods' side of a plain interface: allowed IPs alone say where to.
+    fn handle_unjudged(&mut self, now: Now, packet: Packet, out: &mut Outbox) {
+        let Mode::Plain = self.mode else {
+            return out.drop(packet, Reason::NotReady);
+        };
+        let Some(lane) = self.lanes.lane_mut(0) else {
+            return out.drop(packet, Reason::NoPeer);
+        };
+        match lane.route(packet.header().flow.destination) {
+            Some(peer) => lane.seal(now, peer, packet, &mut out.tunnel),
+            None => out.drop(packet, Reason::NoPeer),
+        }
+    }
+}

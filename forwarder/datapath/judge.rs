@@ -1,0 +1,176 @@
+//! The decision about a new flow, at either of its ends. The data path and `explain` ask here
+//! alike, so they cannot disagree.
+
+use alloc::sync::Arc;
+
+use balance::{Frontend, Service};
+use packet::{Address, Flow};
+use policy::{Direction, Endpoint, Identity, Party, Question, RuleId, Verdict};
+
+use crate::{Reason, Route, Snapshot};
+
+/// What is asked about a packet that begins a flow, or continues one that must be judged again.
+#[derive(Clone, Copy, Debug)]
+pub struct Inquiry {
+    /// As the packet carries it.
+    pub flow: Flow,
+    /// Whether the ports could be found; without them only rules for any port match.
+    pub ports_known: bool,
+    /// Whether the packet may begin a flow through a service: a TCP segment that is no SYN may not.
+    pub begins: bool,
+    /// The backend that the flow has, if it has one that is to stay.
+    pub pinned: Option<(Address, u16)>,
+}
+
+/// The answer, with every step to it as far as it went.
+#[derive(Clone, Debug)]
+pub struct Judgement<'a> {
+    /// Whose the governed end is: the source going out, the destination coming in.
+    pub subject: Option<&'a Arc<Endpoint>>,
+    /// Whose the other end is.
+    pub peer: Option<&'a Arc<Endpoint>>,
+    /// The service that was asked for.
+    pub service: Option<&'a Arc<Service>>,
+    /// Where the packet really goes: the backend, or the destination as it stands.
+    pub destination: (Address, u16),
+    /// The policy rule that decided, where one did.
+    pub rule: Option<RuleId>,
+    /// Where the destination is (going out), or where answers go (coming in).
+    pub route: Route,
+    /// Allowed, or the reason why not.
+    pub verdict: Result<(), Reason>,
+}
+
+impl Judgement<'_> {
+    /// The identities of subject and peer; both are known when the verdict is to allow.
+    pub fn identities(&self) -> Option<(Identity, Identity)> {
+        Some((self.subject?.identity, self.peer?.identity))
+    }
+}
+
+impl Snapshot {
+    /// Judges a flow where it leaves its source: service, egress policy, route.
+    pub fn judge_out(&self, inquiry: &Inquiry) -> Judgement<'_> {
+        let flow = &inquiry.flow;
+        let mut judgement = Judgement {
+            subject: self.endpoint(flow.source),
+            peer: None,
+            service: None,
+            destination: (flow.destination, flow.destination_port),
+            rule: None,
+            route: Route::Nowhere,
+            verdict: Ok(()),
+        };
+        judgement.verdict = self.translate(inquiry, &mut judgement).and_then(|()| {
+            let (destination, port) = judgement.destination;
+            judgement.peer = self.endpoint(destination);
+            judgement.route = self.route(destination);
+            let subject = judgement.subject.ok_or(Reason::UnknownSource)?;
+            let peer = judgement.peer.ok_or(Reason::UnknownDestination)?;
+            self.ask(
+                &mut judgement.rule,
+                &Question {
+                    direction: Direction::Egress,
+                    subject: Party {
+                        address: flow.source,
+                        endpoint: subject,
+                    },
+                    peer: Party {
+                        address: destination,
+                        endpoint: peer,
+                    },
+                    protocol: flow.protocol,
+                    port: inquiry.ports_known.then_some(port),
+                },
+            )
+        });
+        judgement
+    }
+
+    /// Judges a flow where it reaches its destination: ingress policy, and the way of its answers.
+    pub fn judge_in(&self, inquiry: &Inquiry) -> Judgement<'_> {
+        let flow = &inquiry.flow;
+        let mut judgement = Judgement {
+            subject: self.endpoint(flow.destination),
+            peer: self.endpoint(flow.source),
+            service: None,
+            destination: (flow.destination, flow.destination_port),
+            rule: None,
+            route: self.route(flow.source),
+            verdict: Ok(()),
+        };
+        judgement.verdict = (|| {
+            let subject = judgement.subject.ok_or(Reason::UnknownDestination)?;
+            let peer = judgement.peer.ok_or(Reason::UnknownSource)?;
+            if peer.identity == Identity::HOST {
+                // A host may always reach its own pods (kubelet's probes).
+                return Ok(());
+            }
+            self.ask(
+                &mut judgement.rule,
+                &Question {
+                    direction: Direction::Ingress,
+                    subject: Party {
+                        address: flow.destination,
+                        endpoint: subject,
+                    },
+                    peer: Party {
+                        address: flow.source,
+                        endpoint: peer,
+                    },
+                    protocol: flow.protocol,
+                    port: inquiry.ports_known.then_some(flow.destination_port),
+                },
+            )
+        })();
+        judgement
+    }
+
+    /// Finds the service and chooses its backend, or keeps the one that the flow has.
+    fn translate<'a>(
+        &'a self,
+        inquiry: &Inquiry,
+        judgement: &mut Judgement<'a>,
+    ) -> Result<(), Reason> {
+        let flow = &inquiry.flow;
+        if !self.services.is_frontend(flow.destination) {
+            return Ok(());
+        }
+        if !inquiry.ports_known {
+            return Err(Reason::ServiceFragment);
+        }
+        let frontend = Frontend {
+            address: flow.destination,
+            port: flow.destination_port,
+            protocol: flow.protocol,
+        };
+        let service = self.services.find(&frontend).ok_or(Reason::NoServicePort)?;
+        judgement.service = Some(service);
+        if let Some((address, port)) = inquiry.pinned {
+            judgement.destination = (address, port);
+            return Ok(());
+        }
+        if !inquiry.begins {
+            return Err(Reason::NoFlowForService);
+        }
+        let backend = service
+            .pick(crate::key::hash(flow))
+            .ok_or(Reason::NoBackend)?;
+        judgement.destination = (backend.address, backend.port);
+        if backend.address == flow.source {
+            return Err(Reason::Hairpin);
+        }
+        Ok(())
+    }
+
+    fn ask(&self, rule: &mut Option<RuleId>, question: &Question<'_>) -> Result<(), Reason> {
+        let decision = self.policy.decide(question);
+        *rule = decision.rule;
+        match (decision.verdict, question.direction) {
+            (Verdict::Allow, _) => Ok(()),
+            (Verdict::Deny, _) if decision.refused => Err(Reason::PolicyRefused),
+            (Verdict::Deny, Direction::Egress) => Err(Reason::EgressDenied),
+            (Verdict::Deny, Direction::Ingress) => Err(Reason::IngressDenied),
+        }
+    }
+}

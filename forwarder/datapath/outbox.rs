@@ -1,0 +1,111 @@
+//! Where a worker's core puts what it gives back: an argument of every input, never a callback.
+
+use packet::{Batch, Buf, Ledger, Malformed, Packet};
+
+use crate::Reason;
+
+/// What the core gives back: packets for the pods' side, datagrams for the wire's (in
+/// [`tunnel::Outbox`]), and the account of everything that ended here.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The wire side: arena, datagrams, and what the tunnel refused.
+    pub tunnel: tunnel::Outbox,
+    /// Packets to be written to this worker's TUN, in order.
+    pub pods: Batch<Packet>,
+    /// What was dropped here.
+    pub drops: Drops,
+}
+
+/// Segments dropped, by reason.
+#[derive(Clone, Debug)]
+pub struct Drops {
+    by_reason: [u64; Reason::COUNT],
+    malformed: [u64; Malformed::COUNT],
+}
+
+impl Outbox {
+    /// An empty outbox that queues at most `pods_limit` packets towards the pods.
+    pub fn new(tunnel: tunnel::Outbox, pods_limit: usize) -> Outbox {
+        let drops = Drops {
+            by_reason: [0; Reason::COUNT],
+            malformed: [0; Malformed::COUNT],
+        };
+        Outbox {
+            tunnel,
+            pods: Batch::with_limit(pods_limit),
+            drops,
+        }
+    }
+
+    /// Ends a packet, under a name. The only way to get rid of one.
+    pub fn drop(&mut self, packet: Packet, reason: Reason) {
+        self.drops.count(reason, packet.segments() as u64);
+        self.tunnel.arena.put(packet.into_buf());
+    }
+
+    /// Ends a frame that is no packet; it counts as one segment, whatever it pretended to be.
+    pub fn drop_malformed(&mut self, buf: Buf, why: Malformed) {
+        self.drops.count_malformed(why);
+        self.tunnel.arena.put(buf);
+    }
+
+    /// Queues a packet towards the pods; a full queue drops it.
+    #[inline]
+    pub fn to_pods(&mut self, packet: Packet) {
+        if let Err(packet) = self.pods.push(packet) {
+            self.drop(packet, Reason::PodsFull);
+        }
+    }
+
+    /// Received, originated, sent and consumed, in segments.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.tunnel.ledger
+    }
+
+    /// Segments that wait in this outbox.
+    pub fn queued(&self) -> u64 {
+        let pods: usize = self.pods.iter().map(Packet::segments).sum();
+        let wire: usize = self
+            .tunnel
+            .wire
+            .iter()
+            .map(|datagrams| datagrams.buf.frames())
+            .sum();
+        (pods + wire) as u64
+    }
+
+    /// Every drop of every room: name and segments.
+    pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let own = Reason::ALL
+            .iter()
+            .map(|r| (r.name(), self.drops.by_reason[*r as usize]));
+        let malformed = Malformed::ALL
+            .iter()
+            .map(|m| (m.name(), self.drops.malformed[*m as usize]));
+        let tunnel = self
+            .tunnel
+            .refused
+            .iter()
+            .map(|(why, segments)| (why.name(), segments));
+        own.chain(malformed).chain(tunnel)
+    }
+}
+
+impl Drops {
+    /// Counts `segments` that ended for `reason`.
+    #[inline]
+    pub fn count(&mut self, reason: Reason, segments: u64) {
+        self.by_reason[reason as usize] += segments;
+    }
+
+    /// Counts one segment that was no packet.
+    #[inline]
+    pub fn count_malformed(&mut self, why: Malformed) {
+        self.malformed[why as usize] += 1;
+    }
+
+    /// How many segments ended for `reason`.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.by_reason[reason as usize]
+    }
+}

@@ -1,0 +1,365 @@
+//! One packet's way through the judgements: out of its source, in to its destination.
+
+use packet::{Complaint, Flow, Kind, Now, Packet};
+
+use crate::answers::Answers;
+use crate::conversation::{Conversation, Role, SYN, Stage};
+use crate::flow_table::{FlowTable, Refused};
+use crate::judge::{Inquiry, Judgement};
+use crate::lanes::Lanes;
+use crate::{Key, Outbox, Reason, Route, Side, Snapshot};
+
+/// All that a packet meets on its way. Made anew for each batch, so that the parts of the
+/// forwarder can be borrowed beside its snapshot.
+pub(crate) struct Pass<'a> {
+    pub snapshot: &'a Snapshot,
+    pub flows: &'a mut FlowTable,
+    pub lanes: &'a mut Lanes,
+    pub answers: &'a mut Answers,
+    /// The largest packet that the tunnel carries, in bytes.
+    pub mtu: usize,
+    pub now: Now,
+    pub out: &'a mut Outbox,
+}
+
+impl Pass<'_> {
+    /// A packet that this worker's TUN gave us.
+    pub(crate) fn handle_from_pods(&mut self, packet: Packet) {
+        let flow = packet.header().flow;
+        if packet.header().kind == Kind::IcmpError {
+            return match self.snapshot.route(flow.source) {
+                Route::Pod | Route::Own => self.related(packet, Side::Out),
+                _ => self.related(packet, Side::In),
+            };
+        }
+        // A known flow needs no look at its addresses: they were looked at when it began, and the
+        // host's rules have proven since that the packet came by its pod's own interface.
+        for side in [Side::Out, Side::In] {
+            if let Some(found) = self.flows.find(&Key { flow, side }, self.now.time) {
+                return self.forward(packet, side, Some(found));
+            }
+        }
+        match (
+            self.snapshot.route(flow.source),
+            self.snapshot.route(flow.destination),
+        ) {
+            (Route::Pod | Route::Own, _) => self.forward(packet, Side::Out, None),
+            (Route::World, Route::Pod | Route::Own) => self.forward(packet, Side::In, None),
+            (Route::World, _) => self.out.drop(packet, Reason::NotOurs),
+            (Route::Node(_) | Route::Nowhere, _) => self.out.drop(packet, Reason::ForgedSource),
+        }
+    }
+
+    /// A packet that a peer sent, and whose source that peer may be.
+    pub(crate) fn handle_from_wire(&mut self, packet: Packet) {
+        match self.snapshot.route(packet.header().flow.destination) {
+            Route::Pod | Route::Own => self.inward(packet),
+            _ => self.out.drop(packet, Reason::NotOurs),
+        }
+    }
+
+    /// A packet for an address of this node, or for one of its pods.
+    fn inward(&mut self, packet: Packet) {
+        if packet.header().kind == Kind::IcmpError {
+            return self.related(packet, Side::In);
+        }
+        let key = Key {
+            flow: packet.header().flow,
+            side: Side::In,
+        };
+        let found = self.flows.find(&key, self.now.time);
+        self.forward(packet, Side::In, found);
+    }
+
+    /// Finds or begins the conversation of a packet, translates it and sends it on.
+    fn forward(&mut self, mut packet: Packet, side: Side, found: Option<(u32, Role)>) {
+        let (slot, role) = match self.conversation(&packet, side, found) {
+            Ok(found) => found,
+            Err(reason) => return self.refuse(packet, reason),
+        };
+        let conversation = self.flows.at(slot);
+        let route = conversation.route(role);
+        let (frontend, destination) = (conversation.frontend, conversation.destination);
+        if let Err((reason, complaint)) = self.fits(&packet, route) {
+            return self.complain(packet, reason, complaint);
+        }
+        let flags = packet.header().tcp_flags;
+        self.flows.at(slot).touch(role, flags, self.now.time);
+        match (role, frontend) {
+            (_, None) => {}
+            (Role::Forward, Some(_)) => packet.set_destination(destination.0, destination.1),
+            (Role::Reply, Some((address, port))) => packet.set_source(address, port),
+        }
+        self.send(packet, side, route);
+    }
+
+    /// The conversation that a packet belongs to, judged by the current snapshot.
+    fn conversation(
+        &mut self,
+        packet: &Packet,
+        side: Side,
+        found: Option<(u32, Role)>,
+    ) -> Result<(u32, Role), Reason> {
+        let epoch = self.snapshot.epoch;
+        let header = packet.header();
+        let slot = match found {
+            Some((slot, Role::Forward)) => {
+                let conversation = self.flows.at(slot);
+                let anew = conversation.stage == Stage::Closing && header.tcp_flags & SYN != 0;
+                if anew {
+                    self.flows.remove(slot);
+                    self.begin(packet, side, None)?
+                } else if conversation.epoch == epoch {
+                    slot
+                } else {
+                    self.judge_again(packet, side, slot)?
+                }
+            }
+            Some((slot, Role::Reply)) => {
+                let snapshot = self.snapshot;
+                let conversation = self.flows.at(slot);
+                if conversation.reply_epoch != epoch {
+                    conversation.reply_epoch = epoch;
+                    conversation.reply_route = answers_go(snapshot, conversation);
+                }
+                return Ok((slot, Role::Reply));
+            }
+            None => self.begin(packet, side, None)?,
+        };
+        Ok((slot, Role::Forward))
+    }
+
+    /// Judges a flow that no conversation is known of, and enters it.
+    fn begin(
+        &mut self,
+        packet: &Packet,
+        side: Side,
+        pinned: Option<&Conversation>,
+    ) -> Result<u32, Reason> {
+        let header = packet.header();
+        if header.kind == Kind::EchoReply && pinned.is_none() {
+            return Err(Reason::NoFlow);
+        }
+        let inquiry = Inquiry {
+            flow: header.flow,
+            ports_known: header.kind != Kind::Unreadable,
+            begins: header.kind != Kind::Tcp || header.tcp_flags & SYN != 0,
+            pinned: pinned.and_then(|c| c.frontend.map(|_| c.destination)),
+        };
+        let snapshot = self.snapshot;
+        let judgement = match side {
+            Side::Out => snapshot.judge_out(&inquiry),
+            Side::In => snapshot.judge_in(&inquiry),
+        };
+        judgement.verdict?;
+        let mut conversation = enter(snapshot, side, header.flow, &judgement, self.now)
+            .ok_or(Reason::UnknownSource)?;
+        if let Some(old) = pinned {
+            if (old.subject, old.peer) != (conversation.subject, conversation.peer) {
+                // The address belongs to somebody else now: what was agreed with the other is void.
+                return Err(Reason::NoFlow);
+            }
+            conversation.stage = old.stage;
+            conversation.replied = old.replied;
+        }
+        self.flows
+            .insert(conversation, self.now.time)
+            .map_err(|refused| match refused {
+                Refused::Full => Reason::FlowTableFull,
+                Refused::Clash => Reason::FlowClash,
+            })
+    }
+
+    /// Judges a known flow by a new snapshot. Its backend stays, unless it is known dead or has
+    /// never answered; TCP that has been answered never moves.
+    fn judge_again(&mut self, packet: &Packet, side: Side, slot: u32) -> Result<u32, Reason> {
+        let old = self.flows.at(slot).clone();
+        self.flows.remove(slot);
+        let stays = old.replied && (packet.header().kind == Kind::Tcp || self.lives(&old));
+        if !stays {
+            return self.begin(packet, side, None);
+        }
+        match self.begin(packet, side, Some(&old)) {
+            Ok(slot) if old.frontend.is_some() && self.flows.at(slot).frontend.is_none() => {
+                // The service is gone, and its address with it.
+                self.flows.remove(slot);
+                Err(Reason::NoServicePort)
+            }
+            // Somebody else's now: it may begin anew, if a flow may begin with this packet.
+            Err(Reason::NoFlow) => self.begin(packet, side, None),
+            other => other,
+        }
+    }
+
+    fn lives(&self, conversation: &Conversation) -> bool {
+        let Some((address, port)) = conversation.frontend else {
+            return true;
+        };
+        let frontend = balance::Frontend {
+            address,
+            port,
+            protocol: conversation.forward.flow.protocol,
+        };
+        let (backend, backend_port) = conversation.destination;
+        let service = self.snapshot.services.find(&frontend);
+        service
+            .and_then(|service| service.backend(backend, backend_port))
+            .map_or(self.snapshot.endpoint(backend).is_some(), |backend| {
+                backend.healthy
+            })
+    }
+
+    /// An ICMP error: it passes if the packet that it quotes belongs to a known flow, and quotes it
+    /// as its receiver knows it.
+    fn related(&mut self, mut packet: Packet, side: Side) {
+        let Some(quoted) = packet.embedded() else {
+            return self.out.drop(packet, Reason::NoFlow);
+        };
+        let key = Key {
+            flow: quoted.reverse(),
+            side,
+        };
+        let Some((slot, role)) = self.flows.find(&key, self.now.time) else {
+            return self.out.drop(packet, Reason::NoFlow);
+        };
+        let (frontend, backend) = (
+            self.flows.at(slot).frontend,
+            self.flows.at(slot).destination,
+        );
+        if let Some(frontend) = frontend {
+            let flow = packet.header().flow;
+            match role {
+                Role::Reply => {
+                    packet.set_embedded_destination(frontend.0, frontend.1);
+                    if flow.source == backend.0 {
+                        packet.set_source(frontend.0, 0);
+                    }
+                }
+                Role::Forward => {
+                    packet.set_embedded_source(backend.0, backend.1);
+                    if flow.destination == frontend.0 {
+                        packet.set_destination(backend.0, 0);
+                    }
+                }
+            }
+        }
+        let route = match side {
+            Side::Out => self.snapshot.route(packet.header().flow.destination),
+            Side::In => Route::Pod,
+        };
+        match self.fits(&packet, route) {
+            Ok(()) => self.send(packet, side, route),
+            Err((reason, _)) => self.out.drop(packet, reason),
+        }
+    }
+
+    /// Whether a packet may take its next hop: it has time to live, and the tunnel can carry it.
+    fn fits(&self, packet: &Packet, route: Route) -> Result<(), (Reason, Complaint)> {
+        let header = packet.header();
+        if header.ttl <= 1 && route != Route::Own {
+            return Err((Reason::TimeExceeded, Complaint::TimeExceeded));
+        }
+        if matches!(route, Route::Node(_))
+            && packet.offload().segmentation.is_none()
+            && header.length as usize > self.mtu
+        {
+            let mtu = self.mtu.min(usize::from(u16::MAX)) as u16;
+            return Err((Reason::PacketTooBig, Complaint::PacketTooBig { mtu }));
+        }
+        Ok(())
+    }
+
+    /// Hands a judged and translated packet to its next hop.
+    fn send(&mut self, mut packet: Packet, side: Side, route: Route) {
+        match (side, route) {
+            // The other end is here too: its own judgement follows.
+            (Side::Out, Route::Pod | Route::Own) => self.inward(packet),
+            (Side::In, Route::Own) => self.out.to_pods(packet),
+            (Side::Out, Route::World) | (Side::In, _) => {
+                packet.decrement_ttl();
+                self.out.to_pods(packet);
+            }
+            (Side::Out, Route::Node(node)) => {
+                packet.decrement_ttl();
+                self.lanes.seal(self.now, node, packet, self.out);
+            }
+            (Side::Out, Route::Nowhere) => self.out.drop(packet, Reason::UnknownDestination),
+        }
+    }
+
+    fn refuse(&mut self, packet: Packet, reason: Reason) {
+        match reason {
+            Reason::NoBackend | Reason::NoServicePort => {
+                self.complain(packet, reason, Complaint::PortUnreachable);
+            }
+            _ => self.out.drop(packet, reason),
+        }
+    }
+
+    /// Drops a packet and tells its sender, who is found as any destination is.
+    fn complain(&mut self, packet: Packet, reason: Reason, complaint: Complaint) {
+        let error = self
+            .answers
+            .complain(self.now, self.snapshot, &packet, complaint, self.out);
+        self.out.drop(packet, reason);
+        let Some(error) = error else { return };
+        match self.snapshot.route(error.header().flow.destination) {
+            Route::Node(node) => self.lanes.seal(self.now, node, error, self.out),
+            Route::Nowhere => self.out.drop(error, Reason::UnknownDestination),
+            Route::Pod | Route::Own | Route::World => self.out.to_pods(error),
+        }
+    }
+}
+
+/// Where the answers of a conversation go on to.
+fn answers_go(snapshot: &Snapshot, conversation: &Conversation) -> Route {
+    let client = conversation.forward.flow.source;
+    match conversation.forward.side {
+        Side::Out if snapshot.own.addresses.contains(&client) => Route::Own,
+        Side::Out => Route::Pod,
+        Side::In => snapshot.route(client),
+    }
+}
+
+/// The conversation that an allowing judgement begins.
+fn enter(
+    snapshot: &Snapshot,
+    side: Side,
+    flow: Flow,
+    judgement: &Judgement<'_>,
+    now: Now,
+) -> Option<Conversation> {
+    let (subject, peer) = judgement.identities()?;
+    let (address, port) = judgement.destination;
+    let translated = Flow {
+        destination: address,
+        destination_port: port,
+        ..flow
+    };
+    let frontend = judgement
+        .service
+        .map(|_| (flow.destination, flow.destination_port));
+    let mut conversation = Conversation {
+        forward: Key { flow, side },
+        reply: Key {
+            flow: translated.reverse(),
+            side: side.opposite(),
+        },
+        subject,
+        peer,
+        frontend,
+        destination: judgement.destination,
+        forward_route: match side {
+            Side::Out => judgement.route,
+            Side::In => snapshot.route(flow.destination),
+        },
+        reply_route: Route::Nowhere,
+        epoch: snapshot.epoch,
+        reply_epoch: snapshot.epoch,
+        stage: Stage::Opening,
+        replied: false,
+        last_seen: now.time,
+    };
+    conversation.reply_route = answers_go(snapshot, &conversation);
+    Some(conversation)
+}

@@ -1,0 +1,290 @@
+//! Whether the other nodes answer: an ICMP echo through the tunnel, between InternalIPs, answered
+//! by the node itself before any policy.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use packet::{Address, Kind, Now, Packet, Time, echo_reply, echo_request};
+
+use crate::answers::originate;
+use crate::lanes::Lanes;
+use crate::{Outbox, Snapshot};
+
+/// A node that has never answered a probe, a foreign WireGuard, is silent when nothing at all was
+/// heard from it for so long: its keep-alives come 10 s after our probes, handshakes 5 s later.
+const FOREIGN_SILENCE: Duration = Duration::from_secs(30);
+/// How long a node may take to be heard for the first time before it counts as silent.
+const FIRST_SILENCE: Duration = Duration::from_secs(3);
+/// How many probes are remembered to measure round trips.
+const REMEMBERED: usize = 8;
+const PAYLOAD: &[u8] = b"farlane probe";
+
+/// What is known of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing yet; it is taken to answer.
+    Unknown,
+    /// It answers our probes.
+    Answering,
+    /// It never answered a probe, but its tunnel lives: a foreign WireGuard.
+    Foreign,
+    /// It does not answer.
+    Silent,
+}
+
+/// A node began to answer, or ceased to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthChange {
+    /// Id of its cluster.
+    pub cluster: u8,
+    /// Name of its Node object.
+    pub node: String,
+    /// What it does now.
+    pub answering: bool,
+}
+
+/// What `status` shows of a node's probes.
+#[derive(Clone, Debug)]
+pub struct ProbeStatus {
+    /// Id of its cluster.
+    pub cluster: u8,
+    /// Name of its Node object.
+    pub node: String,
+    /// What is known of it.
+    pub health: Health,
+    /// The last round trip.
+    pub round_trip: Option<Duration>,
+}
+
+/// The probes of all nodes.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    nodes: Vec<Probe>,
+    changes: Vec<HealthChange>,
+    interval: Duration,
+    count: u32,
+    identifier: u16,
+    next: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Probe {
+    cluster: u8,
+    node: String,
+    from: Address,
+    to: Address,
+    health: Health,
+    ever_answered: bool,
+    unanswered: u32,
+    answered: u32,
+    sequence: u16,
+    sent: [Time; REMEMBERED],
+    round_trip: Option<Duration>,
+    since: Time,
+}
+
+impl Probes {
+    /// Probes every `interval`; `count` missing answers make a node silent, as many in a row bring
+    /// it back. Answers are ours if they carry `identifier`.
+    pub(crate) fn new(interval: Duration, count: u32, identifier: u16) -> Probes {
+        Probes {
+            nodes: Vec::new(),
+            changes: Vec::new(),
+            interval,
+            count: count.max(1),
+            identifier,
+            next: None,
+        }
+    }
+
+    /// Probes the nodes of `snapshot`; what is known of those that stay is kept.
+    pub(crate) fn adopt(&mut self, now: Now, snapshot: &Snapshot) {
+        let mut before = core::mem::take(&mut self.nodes);
+        for node in &snapshot.nodes {
+            let pair = node
+                .addresses
+                .iter()
+                .find_map(|to| snapshot.own_address(*to).map(|from| (from, *to)));
+            let (from, to) = pair.unwrap_or((Address::UNSPECIFIED, Address::UNSPECIFIED));
+            let same = before.iter().position(|probe| {
+                (probe.cluster, &probe.node, probe.from, probe.to)
+                    == (node.cluster, &node.name, from, to)
+            });
+            self.nodes.push(match same {
+                Some(place) => before.swap_remove(place),
+                None => Probe::new(node.cluster, node.name.clone(), from, to, now.time),
+            });
+        }
+        self.next = (!self.nodes.is_empty()).then(|| self.next.unwrap_or(now.time));
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.next
+    }
+
+    /// Judges every node and sends the next probes, if it is time.
+    pub(crate) fn handle_timeout(&mut self, now: Now, lanes: &mut Lanes, out: &mut Outbox) {
+        let Some(next) = self.next.filter(|next| *next <= now.time) else {
+            return;
+        };
+        // After a pause (a stopped process) one probe is due, not all that were missed.
+        self.next = Some((next + self.interval).max(now.time + self.interval / 2));
+        for (number, probe) in self.nodes.iter_mut().enumerate() {
+            let heard = lanes.last_heard(number as u32);
+            if let Some(answering) = probe.judge(now.time, heard, self.count) {
+                self.changes.push(HealthChange {
+                    cluster: probe.cluster,
+                    node: probe.node.clone(),
+                    answering,
+                });
+            }
+            probe.send(now, number as u32, self.identifier, lanes, out);
+        }
+    }
+
+    /// Takes an echo for an address of this node: a request is answered, an answer to a probe is
+    /// noted; anything else is given back.
+    pub(crate) fn handle_echo(
+        &mut self,
+        now: Now,
+        packet: Packet,
+        from_node: u32,
+        lanes: &mut Lanes,
+        out: &mut Outbox,
+    ) -> Result<(), Packet> {
+        let flow = packet.header().flow;
+        match packet.header().kind {
+            Kind::EchoRequest => {
+                let answer = out.tunnel.arena.take();
+                let answer = answer.and_then(|mut buf| {
+                    if echo_reply(&packet, &mut buf) {
+                        return originate(buf, out);
+                    }
+                    out.tunnel.arena.put(buf);
+                    None
+                });
+                if let Some(answer) = answer {
+                    lanes.seal(now, from_node, answer, out);
+                }
+                consume(packet, out);
+                Ok(())
+            }
+            Kind::EchoReply if flow.source_port == self.identifier => {
+                let sequence = echo_sequence(&packet);
+                if let Some(probe) = self.nodes.get_mut(from_node as usize) {
+                    probe.answer(now.time, sequence);
+                }
+                consume(packet, out);
+                Ok(())
+            }
+            _ => Err(packet),
+        }
+    }
+
+    /// The changes since the last call.
+    pub(crate) fn take_changes(&mut self) -> impl Iterator<Item = HealthChange> + '_ {
+        self.changes.drain(..)
+    }
+
+    pub(crate) fn status(&self) -> impl Iterator<Item = ProbeStatus> + '_ {
+        self.nodes.iter().map(|probe| ProbeStatus {
+            cluster: probe.cluster,
+            node: probe.node.clone(),
+            health: probe.health,
+            round_trip: probe.round_trip,
+        })
+    }
+}
+
+impl Probe {
+    fn new(cluster: u8, node: String, from: Address, to: Address, now: Time) -> Probe {
+        Probe {
+            cluster,
+            node,
+            from,
+            to,
+            health: Health::Unknown,
+            ever_answered: false,
+            unanswered: 0,
+            answered: 0,
+            sequence: 0,
+            sent: [Time::ZERO; REMEMBERED],
+            round_trip: None,
+            since: now,
+        }
+    }
+
+    /// Decides what the node is now; a change between answering and silent is told.
+    fn judge(&mut self, now: Time, heard: Option<Time>, count: u32) -> Option<bool> {
+        let health = if self.ever_answered {
+            match self.health {
+                Health::Silent if self.answered >= count => Health::Answering,
+                Health::Silent => Health::Silent,
+                _ if self.unanswered >= count => Health::Silent,
+                _ => Health::Answering,
+            }
+        } else {
+            match heard {
+                Some(heard) if now.since(heard) < FOREIGN_SILENCE => Health::Foreign,
+                None if now.since(self.since) < FIRST_SILENCE => Health::Unknown,
+                _ => Health::Silent,
+            }
+        };
+        let was_silent = self.health == Health::Silent;
+        let is_silent = health == Health::Silent;
+        self.health = health;
+        (was_silent != is_silent).then_some(!is_silent)
+    }
+
+    fn send(&mut self, now: Now, node: u32, identifier: u16, lanes: &mut Lanes, out: &mut Outbox) {
+        if self.to == Address::UNSPECIFIED {
+            return;
+        }
+        let Some(mut buf) = out.tunnel.arena.take() else {
+            return;
+        };
+        if self.unanswered > 0 {
+            self.answered = 0;
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sent[usize::from(self.sequence) % REMEMBERED] = now.time;
+        self.unanswered = self.unanswered.saturating_add(1);
+        echo_request(
+            self.from,
+            self.to,
+            identifier,
+            self.sequence,
+            PAYLOAD,
+            &mut buf,
+        );
+        if let Some(packet) = originate(buf, out) {
+            lanes.seal(now, node, packet, out);
+        }
+    }
+
+    fn answer(&mut self, now: Time, sequence: u16) {
+        let age = self.sequence.wrapping_sub(sequence);
+        if usize::from(age) >= REMEMBERED {
+            return;
+        }
+        self.round_trip = Some(now.since(self.sent[usize::from(sequence) % REMEMBERED]));
+        self.ever_answered = true;
+        self.unanswered = 0;
+        self.answered = self.answered.saturating_add(1);
+    }
+}
+
+/// The sequence number of an echo, RFC 792: bytes 6 and 7 of the ICMP header.
+fn echo_sequence(packet: &Packet) -> u16 {
+    let at = usize::from(packet.header().transport) + 6;
+    packet
+        .bytes()
+        .get(at..at + 2)
+        .map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
+}
+
+fn consume(packet: Packet, out: &mut Outbox) {
+    out.ledger().consumed += packet.segments() as u64;
+    out.tunnel.arena.put(packet.into_buf());
+}
