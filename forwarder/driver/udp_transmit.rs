@@ -261,3 +261,65 @@ fn cause(errno: i32) -> Dropped {
         _ => Dropped::WireRefused,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sockopt;
+    use crate::udp_receive::Receiver;
+    use crate::{Udp, UdpSettings};
+    use std::os::fd::AsFd;
+
+    /// `SO_NO_CHECK` makes the kernel refuse trains with EINVAL, and nothing else
+    /// (Linux `net/ipv4/udp.c`, `udp_send_skb`).
+    fn socket_that_refuses_trains() -> Udp {
+        let udp = loopback(0);
+        let fd = udp.sockets[0].socket.as_fd();
+        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+        udp
+    }
+
+    fn loopback(lane: u16) -> Udp {
+        Udp::bind(lane, UdpSettings::on(vec!["127.0.0.1:0".parse().unwrap()])).unwrap()
+    }
+
+    #[test]
+    fn trains_that_are_refused_go_singly_and_after_enough_of_them_for_good() {
+        let (mut from, mut to) = (socket_that_refuses_trains(), loopback(1));
+        let remote = to.addresses()[0];
+        let (mut arena, mut sent) = (Arena::new(0, 64), Sent::default());
+        let (mut wire, mut came) = (Batch::with_limit(8), Batch::with_limit(8));
+        let (mut transmitter, mut receiver) = (Transmitter::new(), Receiver::new());
+        for round in 0..=STRIKES {
+            assert_eq!(from.sockets[0].segmentation.on(), round < STRIKES);
+            let mut buf = arena.take().unwrap();
+            buf.extend(&[round; 250]);
+            buf.set_stride(100);
+            let item = Datagrams {
+                lane: 0,
+                remote,
+                ecn: 0,
+                buf,
+            };
+            wire.push(item).unwrap();
+            let outcome = transmitter.transmit(
+                &mut from.sockets[0],
+                |_| true,
+                &mut wire,
+                &mut arena,
+                &mut sent,
+            );
+            assert_eq!(outcome, Outcome::Drained);
+            for length in [100, 100, 50] {
+                // Loopback delivers before sendmmsg returns.
+                to.sockets[0].readable = true;
+                receiver.receive(1, &mut to.sockets[0], &mut arena, &mut came, (1, 1));
+                let item = came.pop().unwrap();
+                assert_eq!(item.buf.as_slice(), vec![round; length]);
+                arena.put(item.buf);
+            }
+        }
+        assert_eq!(sent.wire, 3 * (u64::from(STRIKES) + 1));
+        assert_eq!((sent.dropped.iter().sum::<u64>(), arena.lent()), (0, 0));
+    }
+}
