@@ -287,3 +287,147 @@ impl<V> Family<V> {
             .map(|(at, value)| (self.prefix(at), value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a longest-prefix match is, without any cleverness.
+    #[derive(Default)]
+    struct Naive(Vec<(Prefix, u32)>);
+
+    impl Naive {
+        fn insert(&mut self, prefix: Prefix, value: u32) -> Option<u32> {
+            let old = self.remove(&prefix);
+            self.0.push((prefix, value));
+            old
+        }
+
+        fn remove(&mut self, prefix: &Prefix) -> Option<u32> {
+            let at = self.0.iter().position(|(p, _)| p == prefix)?;
+            Some(self.0.remove(at).1)
+        }
+
+        fn lookup(&self, address: Address) -> Option<(Prefix, u32)> {
+            self.0
+                .iter()
+                .filter(|(prefix, _)| prefix.contains(address))
+                .max_by_key(|(prefix, _)| prefix.length())
+                .copied()
+        }
+    }
+
+    fn address() -> impl Strategy<Value = Address> {
+        // Few bits that vary, at both ends, so that prefixes nest and neighbours meet.
+        (any::<bool>(), 0u8..4, 0u8..4, 0u8..4).prop_map(|(v4, a, b, c)| {
+            if v4 {
+                Address::from_v4([a << 6, b, 0, c])
+            } else {
+                let mut octets = [0; 16];
+                (octets[0], octets[7], octets[15]) = (a << 6, b, c);
+                // The mapped block's neighbourhood.
+                (octets[10], octets[11]) = if a == 0 { (0xff, 0xfe) } else { (0, 0) };
+                Address::from_v6(octets)
+            }
+        })
+    }
+
+    fn prefix() -> impl Strategy<Value = Prefix> {
+        (address(), 0u8..129).prop_map(|(address, length)| {
+            let bits = if address.is_v4() { 32 } else { 128 };
+            Prefix::masked(address, length % (bits + 1)).unwrap()
+        })
+    }
+
+    fn check(map: &PrefixMap<u32>, naive: &Naive, address: Address) -> Result<(), TestCaseError> {
+        let found = map.lookup(address).map(|(prefix, value)| (prefix, *value));
+        prop_assert_eq!(found, naive.lookup(address), "{}", address);
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn it_finds_what_a_linear_search_finds(
+            steps in proptest::collection::vec((prefix(), any::<bool>(), any::<u32>()), 0..60),
+            addresses in proptest::collection::vec(address(), 1..30),
+        ) {
+            let (mut map, mut naive) = (PrefixMap::new(), Naive::default());
+            for (prefix, inserts, value) in steps {
+                if inserts {
+                    prop_assert_eq!(map.insert(prefix, value), naive.insert(prefix, value));
+                } else {
+                    prop_assert_eq!(map.remove(&prefix), naive.remove(&prefix));
+                }
+                prop_assert_eq!(map.get(&prefix).is_some(), inserts);
+            }
+            prop_assert_eq!(map.len(), naive.0.len());
+            for address in &addresses {
+                check(&map, &naive, *address)?;
+            }
+            map.retain(|_, value| *value % 2 == 0);
+            naive.0.retain(|(_, value)| value % 2 == 0);
+            for address in addresses {
+                check(&map, &naive, address)?;
+            }
+        }
+
+        #[test]
+        fn many_at_once_are_as_one_after_another(
+            first in proptest::collection::vec((prefix(), any::<u32>()), 0..30),
+            second in proptest::collection::vec((prefix(), any::<u32>()), 0..30),
+        ) {
+            let mut map: PrefixMap<u32> = first.iter().copied().collect();
+            map.extend(second.iter().copied());
+            let mut one_by_one = PrefixMap::new();
+            for (prefix, value) in first.into_iter().chain(second) {
+                one_by_one.insert(prefix, value);
+            }
+            let (a, b): (Vec<_>, Vec<_>) = (map.iter().collect(), one_by_one.iter().collect());
+            prop_assert_eq!(a, b);
+            for (prefix, _) in map.iter() {
+                let address = prefix.address();
+                prop_assert_eq!(map.lookup(address), one_by_one.lookup(address));
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_is_matched() {
+        // RFC 7608 §2: no length is special.
+        for v4 in [true, false] {
+            let bits = if v4 { 32 } else { 128 };
+            let address = if v4 {
+                Address::from_v4([170; 4])
+            } else {
+                Address::from_v6([170; 16])
+            };
+            let mut map = PrefixMap::new();
+            for length in 0..=bits {
+                map.insert(Prefix::masked(address, length).unwrap(), length);
+            }
+            for length in (0..=bits).rev() {
+                let prefix = Prefix::masked(address, length).unwrap();
+                assert_eq!(map.lookup(address), Some((prefix, &length)));
+                assert_eq!(map.remove(&prefix), Some(length));
+            }
+            assert_eq!(map.lookup(address), None);
+        }
+    }
+
+    #[test]
+    fn prefixes_come_out_sorted() {
+        let texts = ["::/0", "10.0.0.0/8", "10.0.0.0/16", "0.0.0.0/0", "fd00::/8"];
+        let map: PrefixMap<()> = texts.iter().map(|t| (t.parse().unwrap(), ())).collect();
+        let sorted: Vec<Prefix> = map.iter().map(|(prefix, ())| prefix).collect();
+        let expected = ["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/16", "::/0", "fd00::/8"];
+        let expected: Vec<Prefix> = expected.iter().map(|t| t.parse().unwrap()).collect();
+        assert_eq!(sorted, expected);
+        assert_eq!(PrefixMap::<()>::new().iter().collect::<Vec<_>>(), vec![]);
+    }
+}
