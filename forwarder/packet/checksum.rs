@@ -112,6 +112,29 @@ pub fn update(checksum: u16, delta: Sum) -> u16 {
     delta.word(!checksum).checksum()
 }
 
+/// CRC-32C (Castagnoli), as SCTP uses it (RFC 9260 Appendix A).
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        CRC32C[usize::from(crc as u8 ^ byte)] ^ (crc >> 8)
+    })
+}
+
+const CRC32C: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -144,6 +167,15 @@ mod tests {
         // §4: HC = DD2F, m = 5555, m' = 3285.
         let delta = Sum::ZERO.without(0x5555).word(0x3285);
         assert_eq!(update(0xdd2f, delta), 0x0000);
+    }
+
+    #[test]
+    fn the_crc_is_that_of_rfc_3720() {
+        // Appendix B.4 of RFC 3720: 32 bytes of zeros, of ones, and counting up.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        let counting: [u8; 32] = core::array::from_fn(|i| i as u8);
+        assert_eq!(crc32c(&counting), 0x46dd_794e);
     }
 
     #[test]

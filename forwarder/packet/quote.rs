@@ -2,17 +2,26 @@
 
 use crate::checksum::Sum;
 use crate::header::{Fragment, Kind, be16};
-use crate::rewrite::{End, adjust, write_address};
+use crate::rewrite::{End, adjust, adjust_udp, has_pseudo_header, write_address};
 use crate::{Address, Flow, Packet, protocol};
 
-/// What is known of a quoted packet, with places in bytes from the start of the outer packet.
+/// What is known of a quoted packet, with places in bytes from the start of its IP header.
 #[derive(Clone, Copy)]
 struct Quote {
     flow: Flow,
-    /// Where the quoted IP header begins.
-    network: usize,
-    /// Where the quoted transport header begins.
+    /// Where the transport header begins; eight bytes of it are there.
     transport: usize,
+    ports: Ports,
+}
+
+/// Where the ports of a quoted packet are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ports {
+    /// The first four bytes of the transport header.
+    Two,
+    /// The identifier of an echo, which is both.
+    Identifier,
+    None,
 }
 
 impl Packet {
@@ -44,31 +53,35 @@ impl Packet {
         if self.header.kind != Kind::IcmpError || self.header.fragment == Fragment::Later {
             return None;
         }
-        let network = usize::from(self.header.payload);
-        let quoted = &self.buf.as_slice()[network..];
+        let quoted = &self.buf.as_slice()[usize::from(self.header.payload)..];
         let v4 = self.header.is_v4();
-        let (source, destination, number, length) = if v4 {
+        let (source, destination, number, transport) = if v4 {
             read_v4(quoted)?
         } else {
             read_v6(quoted)?
         };
-        let l4 = quoted.get(length..)?.first_chunk::<8>()?;
+        let l4 = quoted.get(transport..)?.first_chunk::<8>()?;
         let ports = match (v4, number) {
-            (_, protocol::TCP | protocol::UDP | protocol::SCTP) => (be16(l4, 0), be16(l4, 2)),
-            (true, protocol::ICMP) if matches!(l4[0], 0 | 8) => (be16(l4, 4), be16(l4, 4)),
-            (false, protocol::ICMPV6) if matches!(l4[0], 128 | 129) => (be16(l4, 4), be16(l4, 4)),
-            _ => (0, 0),
+            (_, protocol::TCP | protocol::UDP | protocol::SCTP) => Ports::Two,
+            (true, protocol::ICMP) if matches!(l4[0], 0 | 8) => Ports::Identifier,
+            (false, protocol::ICMPV6) if matches!(l4[0], 128 | 129) => Ports::Identifier,
+            _ => Ports::None,
+        };
+        let (source_port, destination_port) = match ports {
+            Ports::Two => (be16(l4, 0), be16(l4, 2)),
+            Ports::Identifier => (be16(l4, 4), be16(l4, 4)),
+            Ports::None => (0, 0),
         };
         Some(Quote {
             flow: Flow {
                 source,
                 destination,
-                source_port: ports.0,
-                destination_port: ports.1,
+                source_port,
+                destination_port,
                 protocol: number,
             },
-            network,
-            transport: network + length,
+            transport,
+            ports,
         })
     }
 
@@ -83,51 +96,36 @@ impl Packet {
             End::Destination => quote.flow.destination,
         };
         let outer = usize::from(self.header.transport);
-        let bytes = self.buf.as_mut_slice();
-        let quoted = &mut bytes[quote.network..];
-        // All changes together change the ICMP message; the quoted IPv4 header with its own
-        // checksum changes it by nothing but what the checksum's two zeros differ, so sum it all.
-        let before = Sum::ZERO
-            .bytes(changed(quoted, quote.transport - quote.network))
-            .fold();
+        let (head, quoted) = self
+            .buf
+            .as_mut_slice()
+            .split_at_mut(usize::from(self.header.payload));
+        // What may change is summed before and after: simpler than the sum of all differences, of
+        // which the checksums within are some.
+        let changed = quoted.len().min(quote.transport + 20) & !1;
+        let before = Sum::ZERO.bytes(&quoted[..changed]).fold();
         let addresses = write_address(quoted, end, old, address);
-        let l4 = &mut quoted[quote.transport - quote.network..];
-        let ports = write_port(l4, &quote.flow, end, port);
-        let (at, delta) = match (v4, quote.flow.protocol) {
-            (_, protocol::TCP) => (16, addresses.plus(ports)),
-            (_, protocol::UDP) => (6, addresses.plus(ports)),
-            (true, protocol::ICMP) => (2, ports),
-            (false, protocol::ICMPV6) => (2, addresses.plus(ports)),
-            _ => (usize::MAX - 1, Sum::ZERO),
-        };
-        let is_quoted = l4.len() >= at.saturating_add(2);
-        if is_quoted && !(quote.flow.protocol == protocol::UDP && be16(l4, at) == 0) {
-            adjust(l4, at, delta);
-            if quote.flow.protocol == protocol::UDP && be16(l4, at) == 0 {
-                l4[at..at + 2].fill(0xff);
-            }
+        let l4 = &mut quoted[quote.transport..];
+        let ports = write_port(l4, quote.ports, end, port);
+        match (v4, quote.flow.protocol) {
+            (_, protocol::TCP) if l4.len() >= 18 => adjust(l4, 16, addresses.plus(ports)),
+            (_, protocol::UDP) => adjust_udp(l4, 6, addresses.plus(ports)),
+            (true, protocol::ICMP) => adjust(l4, 2, ports),
+            (false, protocol::ICMPV6) => adjust(l4, 2, addresses.plus(ports)),
+            (_, number) if has_pseudo_header(number) => adjust_udp(l4, 6, addresses),
+            _ => {}
         }
-        let after = Sum::ZERO
-            .bytes(changed(quoted, quote.transport - quote.network))
-            .fold();
-        adjust(bytes, outer + 2, Sum::ZERO.without(before).word(after));
+        let after = Sum::ZERO.bytes(&quoted[..changed]).fold();
+        adjust(head, outer + 2, Sum::ZERO.without(before).word(after));
     }
 }
 
-/// All that a translation may change: the quoted headers, an even number of bytes.
-fn changed(quoted: &[u8], transport: usize) -> &[u8] {
-    let end = quoted.len().min(transport + 20);
-    &quoted[..end & !1]
-}
-
-fn write_port(l4: &mut [u8], flow: &Flow, end: End, port: u16) -> Sum {
-    let is_echo = matches!(flow.protocol, protocol::ICMP | protocol::ICMPV6)
-        && matches!(l4[0], 0 | 8 | 128 | 129);
-    let at = match (flow.protocol, end) {
-        (protocol::TCP | protocol::UDP | protocol::SCTP, End::Source) => 0,
-        (protocol::TCP | protocol::UDP | protocol::SCTP, End::Destination) => 2,
-        _ if is_echo => 4,
-        _ => return Sum::ZERO,
+fn write_port(l4: &mut [u8], ports: Ports, end: End, port: u16) -> Sum {
+    let at = match (ports, end) {
+        (Ports::Two, End::Source) => 0,
+        (Ports::Two, End::Destination) => 2,
+        (Ports::Identifier, _) => 4,
+        (Ports::None, _) => return Sum::ZERO,
     };
     let old = be16(l4, at);
     l4[at..at + 2].copy_from_slice(&port.to_be_bytes());

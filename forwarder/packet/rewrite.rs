@@ -16,8 +16,8 @@ impl Packet {
     /// Gives it another source. `port` is ignored where its kind has none; for ICMP echo it is the
     /// identifier, which is both ports.
     ///
-    /// SCTP's CRC is summed up anew if the port changes, as the kernel's NAT does; that of a first
-    /// fragment cannot be, so such a datagram's receiver drops it.
+    /// SCTP's CRC is made anew, as the kernel's NAT does it; that of a first fragment cannot be, so
+    /// the receiver drops such a datagram if its port changed.
     ///
     /// # Panics
     /// If `address` is not of the packet's family: our own bug.
@@ -101,6 +101,13 @@ impl Packet {
                 let delta = if v4 { ports } else { addresses.plus(ports) };
                 adjust(bytes, at + 2, delta);
             }
+            Kind::Sctp if self.header.fragment == Fragment::No => finish_sctp(&mut bytes[at..]),
+            Kind::Other if has_pseudo_header(self.header.flow.protocol) => {
+                let at = at + usize::from(UDP_CHECKSUM);
+                if bytes.len() >= at + 2 {
+                    adjust_udp(bytes, at, addresses);
+                }
+            }
             Kind::Sctp | Kind::Other | Kind::Unreadable => {}
         }
     }
@@ -150,6 +157,21 @@ pub(crate) fn write_address(bytes: &mut [u8], end: End, old: Address, new: Addre
     }
 }
 
+/// Transports whose ports we leave alone, but whose checksum, where UDP has its own, covers the
+/// addresses (RFC 3828 §3.1, RFC 4340 §9.1).
+pub(crate) fn has_pseudo_header(number: u8) -> bool {
+    const DCCP: u8 = 33;
+    const UDP_LITE: u8 = 136;
+    matches!(number, DCCP | UDP_LITE)
+}
+
+/// SCTP has a CRC, in the byte order of its registers (RFC 9260 Appendix A).
+fn finish_sctp(sctp: &mut [u8]) {
+    sctp[8..12].fill(0);
+    let crc = checksum::crc32c(sctp);
+    sctp[8..12].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// A complete checksum at `at` follows a change.
 pub(crate) fn adjust(bytes: &mut [u8], at: usize, delta: Sum) {
     let new = checksum::update(be16(bytes, at), delta);
@@ -157,7 +179,7 @@ pub(crate) fn adjust(bytes: &mut [u8], at: usize, delta: Sum) {
 }
 
 /// The same for UDP, where zero means none and must not come to mean it (RFC 768).
-fn adjust_udp(bytes: &mut [u8], at: usize, delta: Sum) {
+pub(crate) fn adjust_udp(bytes: &mut [u8], at: usize, delta: Sum) {
     let old = be16(bytes, at);
     if old == 0 {
         return;

@@ -1,7 +1,9 @@
 //! The room packet, held against etherparse, naive models and itself, through its public face.
 
 mod coalesce;
+mod icmp;
 mod parse;
 mod refusal;
+mod rewrite;
 mod samples;
 mod segment;

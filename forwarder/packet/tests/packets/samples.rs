@@ -89,7 +89,7 @@ impl Sample {
         }
         summed.extend(&self.transport);
         match naive_checksum(&summed) {
-            0 if self.protocol == 17 => 0xffff,
+            0 if matches!(self.protocol, 17 | 33 | 136) => 0xffff,
             sum => sum,
         }
     }
@@ -98,7 +98,7 @@ impl Sample {
 pub(crate) fn checksum_offset(protocol: u8, v6: bool) -> Option<usize> {
     match (protocol, v6) {
         (6, _) => Some(16),
-        (17, _) => Some(6),
+        (17 | 33 | 136, _) => Some(6),
         (1, false) | (58, true) => Some(2),
         _ => None,
     }
@@ -213,6 +213,7 @@ fn transport(v6: bool) -> impl Strategy<Value = (u8, Vec<u8>)> {
             move |(kind, rest, p)| (if v6 { 58 } else { 1 }, icmp(kind, 0, rest, &p))
         ),
         1 => proptest::collection::vec(any::<u8>(), 12..60).prop_map(|p| (132, p)),
+        1 => (proptest::sample::select(&[33u8, 47, 50, 59, 136][..]), payload()),
         1 => (any::<u8>(), payload()),
     ]
 }
