@@ -19,12 +19,7 @@ use packet::{Arena, Batch, Datagrams, Frame, Offload, Packet};
 pub(crate) fn in_empty_network(name: &str, test: impl FnOnce() + Send + 'static) {
     // SAFETY: geteuid always succeeds and touches no memory.
     if unsafe { libc::geteuid() } != 0 {
-        eprintln!("SKIPPED {name}: network namespaces need root");
-        if let Some(list) = std::env::var_os("FARLANE_SKIPS") {
-            let mut list = std::fs::File::options().append(true).open(list).unwrap();
-            writeln!(list, "{name}: network namespaces need root").unwrap();
-        }
-        return;
+        return skip(name, "network namespaces need root");
     }
     let thread = std::thread::spawn(|| {
         // SAFETY: unshare of the network namespace moves this thread alone, and touches no memory.
@@ -35,6 +30,15 @@ pub(crate) fn in_empty_network(name: &str, test: impl FnOnce() + Send + 'static)
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// Says that a test is skipped, and why.
+pub(crate) fn skip(test: &str, reason: &str) {
+    eprintln!("SKIPPED {test}: {reason}");
+    if let Some(list) = std::env::var_os("FARLANE_SKIPS") {
+        let mut list = std::fs::File::options().append(true).open(list).unwrap();
+        writeln!(list, "{test}: {reason}").unwrap();
     }
 }
 
