@@ -1,6 +1,8 @@
 //! What comes out of a data message: a padded packet, to be cut to the length that it has itself,
 //! and marked if congestion was met outside.
 
+use packet::checksum::{self, Sum};
+
 use crate::peer::PeerId;
 use crate::refused::Refused;
 
@@ -54,7 +56,8 @@ pub(crate) fn unpad(padded: &mut [u8], outer_ecn: u8) -> Result<usize, Refused> 
         padded[1] ^= (ecn ^ inner_ecn) << shift;
         if is_v4 {
             let new = be16(&padded[..2]);
-            let sum = adjust(be16(&padded[10..12]), old, new);
+            let change = Sum::ZERO.without(old as u16).word(new as u16);
+            let sum = checksum::update(be16(&padded[10..12]) as u16, change);
             padded[10..12].copy_from_slice(&sum.to_be_bytes());
         }
     }
@@ -70,14 +73,6 @@ fn combine(inner: u8, outer: u8) -> Option<u8> {
         (2, 1) => Some(1),
         _ => Some(inner),
     }
-}
-
-/// RFC 1624 §3, equation 3: a checksum after one of its words has changed.
-fn adjust(checksum: usize, old: usize, new: usize) -> u16 {
-    let mut sum = (!checksum & 0xffff) + (!old & 0xffff) + new;
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    !(sum as u16)
 }
 
 #[inline]

@@ -286,3 +286,51 @@ impl fmt::Debug for Lane {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn handshakes_leave_no_index_behind() {
+        let keys = [1, 2].map(|byte| PrivateKey::from_bytes([byte; 32]));
+        let remote = "192.0.2.1:1".parse().expect("an address");
+        let mut out = Outbox::new(0, 8, 8);
+        let mut lanes = keys.clone().map(|key| Lane::new(0, key, [3; 32]));
+        for (lane, other) in lanes.iter_mut().zip([1, 0]) {
+            let peer = lane.add_peer(Now::default(), keys[other].public());
+            lane.set_endpoint(peer.expect("a good key"), remote);
+        }
+        let [left, right] = &mut lanes;
+        for round in 0..20 {
+            let now = Now {
+                time: Time::ZERO + Duration::from_secs(6 * round),
+                unix_ns: 6_000_000_000 * round,
+            };
+            // Left begins; in some rounds right does so, too, and in some nobody confirms.
+            left.initiate(now, 0, &mut out);
+            if round % 3 == 1 {
+                right.initiate(now, 0, &mut out);
+            }
+            let mut to_right = true;
+            for _ in 0..round % 4 + 2 {
+                let Some(mut train) = out.wire.pop() else {
+                    break;
+                };
+                let to = if to_right { &mut *right } else { &mut *left };
+                to.open(now, remote, 0, &mut train.buf, &mut Vec::new(), &mut out);
+                out.arena.put(train.buf);
+                to_right = !to_right;
+            }
+            while let Some(train) = out.wire.pop() {
+                out.arena.put(train.buf);
+            }
+            assert!(left.indices.len() <= 6 && right.indices.len() <= 6);
+        }
+        for lane in [left, right] {
+            lane.set_private_key(Now::default(), None);
+            assert_eq!(lane.indices.len(), 0);
+        }
+    }
+}

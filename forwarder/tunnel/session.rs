@@ -145,9 +145,10 @@ impl Session {
 /// The sessions of one peer. Those that go are given back, so that their indices can be freed.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    // The newest first: what we send in, then two that may still have messages under way. Two, not
-    // one: when both sides begin at once, both new sessions come into use at the same moment.
-    confirmed: [Option<Box<Session>>; 3],
+    // The newest first: what we send in, then three that may still have messages under way. Three,
+    // not one: when both sides begin at once, two new sessions come into use at the same moment,
+    // and the peer may have used either of the two that came so the time before.
+    confirmed: [Option<Box<Session>>; 4],
     next: Option<Box<Session>>,
 }
 
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn when_both_sides_begin_at_once_three_sessions_are_opened() {
+    fn when_both_sides_begin_at_once_old_and_new_sessions_are_opened() {
         let mut sessions = Sessions::default();
         assert!(
             sessions
