@@ -118,7 +118,11 @@ fn fill(turns: &mut [Turn], size: usize) -> Vec<u16> {
             }
             turn.due += heaviest;
             while places[turn.next] != FREE {
-                turn.next = (turn.next + turn.skip) % size;
+                // Both are under `size`, so this is the remainder, without a division per step.
+                turn.next += turn.skip;
+                if turn.next >= size {
+                    turn.next -= size;
+                }
             }
             places[turn.next] = backend;
             free -= 1;

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use packet::Address;
@@ -26,6 +27,8 @@ pub struct Service {
     chosen: Vec<usize>,
     /// Over `chosen`.
     table: Maglev,
+    /// How many places the table was asked to have.
+    size: usize,
 }
 
 impl Service {
@@ -38,16 +41,10 @@ impl Service {
         port_name: String,
         affinity: Affinity,
         global: bool,
-        mut backends: Vec<Backend>,
+        backends: Vec<Backend>,
         size: usize,
     ) -> Service {
-        backends.retain(|b| global || b.local);
-        // Of two that claim one address and port, the own cluster's is the one that we can vouch for.
-        backends.sort_unstable_by(|a, b| {
-            let key = |x: &Backend| (x.address, x.port, !x.local, x.cluster, x.state, !x.healthy);
-            key(a).cmp(&key(b)).then(b.weight.cmp(&a.weight))
-        });
-        backends.dedup_by_key(|b| (b.address, b.port));
+        let backends = normal(global, backends);
         let chosen = select(affinity, &backends);
         let names: Vec<String> = chosen.iter().map(|&i| backend_name(&backends[i])).collect();
         let weights: Vec<u16> = chosen.iter().map(|&i| backends[i].weight).collect();
@@ -60,7 +57,26 @@ impl Service {
             backends,
             chosen,
             table,
+            size,
         }
+    }
+
+    /// This service over other backends: this one itself if they come to the same, so that a
+    /// change somewhere else in the mesh does not cost a table here.
+    #[must_use]
+    pub fn renewed(self: &Arc<Service>, backends: Vec<Backend>) -> Arc<Service> {
+        let backends = normal(self.global, backends);
+        if self.backends == backends {
+            return self.clone();
+        }
+        Arc::new(Service::new(
+            self.name.clone(),
+            self.port_name.clone(),
+            self.affinity,
+            self.global,
+            backends,
+            self.size,
+        ))
     }
 
     /// The backend for a new flow, by [`flow_hash`](crate::flow_hash) or
@@ -86,6 +102,18 @@ impl Service {
             .filter_map(|&index| self.backends.get(index))
             .filter(|backend| backend.weight > 0)
     }
+}
+
+/// The backends that belong to a service, in order, each address and port once.
+fn normal(global: bool, mut backends: Vec<Backend>) -> Vec<Backend> {
+    backends.retain(|b| global || b.local);
+    // Of two that claim one address and port, the own cluster's is the one that we can vouch for.
+    backends.sort_unstable_by(|a, b| {
+        let key = |x: &Backend| (x.address, x.port, !x.local, x.cluster, x.state, !x.healthy);
+        key(a).cmp(&key(b)).then(b.weight.cmp(&a.weight))
+    });
+    backends.dedup_by_key(|b| (b.address, b.port));
+    backends
 }
 
 /// What a backend is called when tables are built: the same on every node of the mesh.
@@ -196,6 +224,19 @@ mod tests {
         forged.local = false;
         let service = service(Affinity::None, true, vec![forged, backend(1, 1)]);
         assert_eq!(service.backends, [backend(1, 1)]);
+    }
+
+    #[test]
+    fn a_service_is_made_anew_only_when_its_backends_are_others() {
+        let all = vec![backend(1, 1), backend(1, 2), backend(2, 1)];
+        let old = Arc::new(service(Affinity::None, true, all.clone()));
+        let shuffled: Vec<Backend> = all.iter().rev().cloned().collect();
+        assert!(Arc::ptr_eq(&old, &old.renewed(shuffled)));
+        let mut fewer = all.clone();
+        fewer[0].healthy = false;
+        let new = old.renewed(fewer.clone());
+        assert_eq!(*new, service(Affinity::None, true, fewer));
+        assert_eq!(picked(&new), [all[1].address, all[2].address]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who may speak with whom.
 //!
 //! Every kind of policy that Kubernetes and its networks know is written in one model ([`Policy`],
-//! [`Entry`]), judged over identities, not addresses ([`Identity`], [`Labels`]). [`reference`] is
+//! [`Entry`]), judged over identities, not addresses ([`Identity`], [`Labels`]). [`mod@reference`] is
 //! that model's definition, slow and plain. [`PolicyTable`] is the same, compiled: made by the
 //! control side from all policies and all identities, then asked once per flow and epoch, without
 //! a lock or an allocation.
