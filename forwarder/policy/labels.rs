@@ -20,14 +20,13 @@ pub mod key {
     /// Labels that change with each pod or roll-out and would make an identity of each, so that
     /// none of them is part of one (Cilium's default filter, `pkg/labelsfilter/filter.go`). A
     /// policy that selects by one of them cannot be enforced.
-    pub const CHURN: [&str; 9] = [
+    pub const CHURN: [&str; 8] = [
         "pod-template-hash",
         "pod-template-generation",
         "controller-revision-hash",
         "controller-uid",
         "batch.kubernetes.io/controller-uid",
         "batch.kubernetes.io/job-completion-index",
-        "batch.kubernetes.io/job-name",
         "statefulset.kubernetes.io/pod-name",
         "apps.kubernetes.io/pod-index",
     ];
