@@ -147,3 +147,60 @@ fn nonce(counter: u64) -> Nonce {
     bytes[4..].copy_from_slice(&counter.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::format;
+    use std::string::String;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// 0, 1, 2 and so on: the key of the vectors below, which Python's hashlib and hmac gave.
+    fn key() -> [u8; 32] {
+        core::array::from_fn(|i| i as u8)
+    }
+
+    #[test]
+    fn blake2s_is_that_of_rfc_7693_appendix_b() {
+        let abc = "508c5e8c327c14e2e1a72ba34eeb452f37458b209ed63a294d999b4c86675982";
+        assert_eq!(hex(&hash(&[b"a", b"", b"bc"])), abc);
+    }
+
+    #[test]
+    fn the_mac_is_keyed_blake2s_and_not_hmac() {
+        let expected = "6c95e0091f52c372a5c0f2128f8f5bcc";
+        assert_eq!(hex(&mac(&key(), b"farlane")), expected);
+    }
+
+    #[test]
+    fn hmac_is_that_of_rfc_2104_over_blake2s() {
+        let expected = "4356d0af408277b83bff28786d9c34e21468861a67c799d0ca507307b4e82a23";
+        assert_eq!(hex(&hmac(&key(), &[b"far", b"lane"]).0), expected);
+    }
+
+    #[test]
+    fn the_key_derivation_is_that_of_the_paper() {
+        let expected = [
+            "0a047ae3f596b7db4d53cb55ddacb71ebe6d72e49271224133ca1f10bd6aa5cc",
+            "afd9ada0a1f7f0f9bfde263534d4725695838397940f127c7be65f64e1d83712",
+            "a529c65a4975a826f57d21d33f34ef332ae1ba15f960e80746cb59956d9519a1",
+        ];
+        let outputs: [Secret; 3] = kdf(&Secret(key()), b"farlane");
+        assert_eq!(outputs.map(|output| hex(&output.0)), expected);
+    }
+
+    #[test]
+    fn counter_associated_data_and_text_are_all_authenticated() {
+        let cipher = Cipher::new(&Secret(key()));
+        let (mut text, mut tag) = (*b"sunscreen", [0; TAG]);
+        cipher.seal(u64::MAX, b"aad", &mut text, &mut tag);
+        assert!(!cipher.open(u64::MAX - 1, b"aad", &mut text.clone(), &tag));
+        assert!(!cipher.open(u64::MAX, b"aae", &mut text.clone(), &tag));
+        assert!(cipher.open(u64::MAX, b"aad", &mut text, &tag));
+        assert_eq!(&text, b"sunscreen");
+    }
+}

@@ -229,3 +229,96 @@ impl Handshake<Finished> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::messages::{DATA_OVERHEAD, INITIATION, RESPONSE};
+    use std::vec::Vec;
+
+    // Made by another implementation: the paper's §5.4 in Python, over its hashlib and hmac, and
+    // X25519 and ChaCha20-Poly1305 written out from RFC 7748 and RFC 8439.
+    const FIRST: &[&str] = &[
+        "01000000443322115dfedd3b6bd47f6fa28ee15d969d5bb0ea53774d488bdaf9",
+        "df1c6e0124b3ef220a26599fb2188bb723276fc173af67616c817fc32fd04d68",
+        "6d87ec152fac10eed2bda3bb3b6f1eded6977684082284d817fb46b3a78148e3",
+        "bd27951b6fde43de43da4247a501d2e216bac216c6ef4f74c7f91afd10eab3f3",
+        "65f3b23500000000000000000000000000000000",
+    ];
+    const ANSWER: &[&str] = &[
+        "020000008877665544332211ac01b2209e86354fb853237b5de0f4fab13c7fcb",
+        "f433a61c019369617fecf10bb1c23ce9ab3684dc9722577de463ee14003c040f",
+        "081e6bf38f291d8f8026951300000000000000000000000000000000",
+    ];
+    const FROM_INITIATOR: &[&str] =
+        &["040000008877665500000000000000002573d3030aabba0c616df8e5a1bab60b"];
+    const FROM_RESPONDER: &[&str] =
+        &["04000000443322110000000000000000debc5ce8db9dfbdcc00a210e42229c06"];
+    const STAMP: [u8; 12] = [0x40, 0, 0, 0, 0x6b, 0x49, 0xd2, 0x0a, 0, 0, 0xab, 0xcd];
+    const PSK: [u8; 32] = [5; 32];
+
+    fn unhex<const N: usize>(lines: &[&str]) -> [u8; N] {
+        let digits: Vec<u32> = lines
+            .iter()
+            .flat_map(|line| line.chars())
+            .map(|c| c.to_digit(16).expect("a hexadecimal digit"))
+            .collect();
+        let bytes: Vec<u8> = digits.chunks(2).map(|d| (d[0] << 4 | d[1]) as u8).collect();
+        bytes.try_into().expect("as many bytes as wanted")
+    }
+
+    fn identity(byte: u8) -> Identity {
+        Identity::new(PrivateKey::from_bytes([byte; 32]))
+    }
+
+    fn fresh(ephemeral: u8, index: u32) -> Fresh {
+        Fresh {
+            ephemeral: Secret([ephemeral; 32]),
+            index,
+        }
+    }
+
+    #[test]
+    fn both_sides_say_what_another_implementation_says() {
+        let (left, right) = (identity(1), identity(2));
+        let statics = left.exchange(&right.public).expect("a good key");
+        let (began, first) =
+            Handshake::initiate(&left, &right.public, &statics, fresh(3, 0x1122_3344), STAMP)
+                .expect("a good key");
+        assert_eq!(first.emit(&right.macs), unhex::<INITIATION>(FIRST));
+
+        let received = Handshake::receive(&right, Initiation::parse(&unhex(FIRST)));
+        let received = received.expect("it is for us");
+        assert_eq!(*received.peer(), left.public);
+        let verified = received.verify(&statics).expect("it is authentic");
+        assert_eq!(verified.stamp(), STAMP);
+        let answered = verified.respond(&PSK, fresh(4, 0x5566_7788));
+        let (responder, answer) = answered.expect("a good key");
+        assert_eq!(answer.emit(&left.macs), unhex::<RESPONSE>(ANSWER));
+
+        let answer = Response::parse(&unhex(ANSWER));
+        assert!(began.finish(&left, &[6; 32], &answer).is_none());
+        let initiator = began.finish(&left, &PSK, &answer).expect("it fits");
+
+        for (state, expected) in [(initiator, FROM_INITIATOR), (responder, FROM_RESPONDER)] {
+            let mut frame = [0; DATA_OVERHEAD];
+            state.session(Time::ZERO).seal(&mut frame, 0);
+            assert_eq!(frame, unhex::<DATA_OVERHEAD>(expected));
+        }
+    }
+
+    #[test]
+    fn an_ephemeral_key_of_low_order_is_refused_on_both_sides() {
+        let (left, right) = (identity(1), identity(2));
+        let statics = left.exchange(&right.public).expect("a good key");
+        let mut first = Initiation::parse(&unhex(FIRST));
+        first.ephemeral = [0; 32];
+        assert!(Handshake::receive(&right, first).is_none());
+        let (began, _) =
+            Handshake::initiate(&left, &right.public, &statics, fresh(3, 1), STAMP).expect("good");
+        let mut answer = Response::parse(&unhex(ANSWER));
+        answer.ephemeral = [0; 32];
+        assert!(began.finish(&left, &PSK, &answer).is_none());
+    }
+}
