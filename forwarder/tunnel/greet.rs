@@ -8,9 +8,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use packet::{Now, Time};
-use rand_core::RngCore;
 
-use crate::crypto::Secret;
 use crate::deadlines::JITTER_MAX_MS;
 use crate::handshake::{Fresh, Handshake};
 use crate::lane::Lane;
@@ -36,8 +34,8 @@ impl Lane {
             return;
         }
         let fresh = Fresh {
-            ephemeral: random_secret(&mut self.rng),
-            index: self.indices.draw(&mut self.rng, slot),
+            ephemeral: self.random.secret(),
+            index: self.indices.draw(&mut self.random, slot),
         };
         let index = fresh.index;
         let stamp = peer.stamps.next(now.unix_ns);
@@ -48,7 +46,7 @@ impl Lane {
         if let Some(old) = peer.handshake.replace(handshake) {
             self.indices.free(old.local());
         }
-        let jitter = Duration::from_millis(u64::from(self.rng.next_u32()) % (JITTER_MAX_MS + 1));
+        let jitter = Duration::from_millis(u64::from(self.random.number()) % (JITTER_MAX_MS + 1));
         peer.deadlines.initiated(now.time, jitter);
         peer.deadlines.sent(now.time);
         peer.sent_bytes += INITIATION as u64;
@@ -88,8 +86,8 @@ impl Lane {
         peer.newest_stamp = verified.stamp();
         peer.accepted = Some(now.time);
         let fresh = Fresh {
-            ephemeral: random_secret(&mut self.rng),
-            index: self.indices.draw(&mut self.rng, id.slot),
+            ephemeral: self.random.secret(),
+            index: self.indices.draw(&mut self.random, id.slot),
         };
         let index = fresh.index;
         let Some((finished, message)) = verified.respond(peer.psk(), fresh) else {
@@ -178,10 +176,4 @@ fn handshake_is_welcome(ours: &MacKey, message: &[u8]) -> Result<(), Refused> {
 
 fn is_too_soon(last: Option<Time>, now: Time) -> bool {
     last.is_some_and(|last| now < last + INITIATION_INTERVAL)
-}
-
-fn random_secret(rng: &mut impl RngCore) -> Secret {
-    let mut secret = Secret([0; 32]);
-    rng.fill_bytes(&mut secret.0);
-    secret
 }

@@ -4,7 +4,8 @@
 use core::hash::{BuildHasherDefault, Hasher};
 
 use hashbrown::HashMap;
-use rand_core::RngCore;
+
+use crate::random::Random;
 
 /// Index → place of the peer in the lane's table.
 #[derive(Default)]
@@ -14,9 +15,9 @@ pub(crate) struct Indices {
 
 impl Indices {
     /// A new index for a peer.
-    pub(crate) fn draw(&mut self, rng: &mut impl RngCore, peer: u32) -> u32 {
+    pub(crate) fn draw(&mut self, random: &mut Random, peer: u32) -> u32 {
         loop {
-            let index = rng.next_u32();
+            let index = random.number();
             if !self.peers.contains_key(&index) {
                 self.peers.insert(index, peer);
                 return index;

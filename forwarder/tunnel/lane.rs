@@ -7,8 +7,6 @@ use core::net::SocketAddr;
 
 use alloc::vec::Vec;
 use packet::{Address, Buf, Now, Packet, Time};
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 
 use crate::allowed::Allowed;
 use crate::deadlines::Duty;
@@ -20,6 +18,7 @@ use crate::messages::{DATA_HEADER, Data, Kind, WrongLength};
 use crate::outbox::Outbox;
 use crate::peer::{PeerId, Peers};
 use crate::queue::{Waiting, refuse};
+use crate::random::Random;
 use crate::refused::Refused;
 use crate::stamp::Stamps;
 use crate::timers::Timers;
@@ -28,7 +27,7 @@ use crate::timers::Timers;
 pub struct Lane {
     pub(crate) number: u16,
     pub(crate) identity: Option<Identity>,
-    pub(crate) rng: ChaCha20Rng,
+    pub(crate) random: Random,
     pub(crate) peers: Peers,
     pub(crate) indices: Indices,
     pub(crate) allowed: Allowed,
@@ -53,7 +52,7 @@ impl Lane {
         Lane {
             number,
             identity: None,
-            rng: ChaCha20Rng::from_seed(seed),
+            random: Random::new(seed),
             peers: Peers::default(),
             indices: Indices::default(),
             allowed: Allowed::default(),

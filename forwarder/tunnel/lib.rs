@@ -28,6 +28,7 @@ mod noise;
 mod outbox;
 mod peer;
 mod queue;
+mod random;
 mod refused;
 mod replay;
 mod send;
