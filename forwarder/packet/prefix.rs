@@ -71,8 +71,10 @@ impl Prefix {
     /// Whether `address` is in it.
     #[inline]
     pub fn contains(&self, address: Address) -> bool {
+        let number = |address: &Address| u128::from_be_bytes(*address.octets());
+        let bits = if self.is_v4() { 96 } else { 0 } + self.length;
         self.is_v4() == address.is_v4()
-            && (self.key() ^ u128::from_be_bytes(*address.octets())) & mask(self.key_length()) == 0
+            && (number(&self.address) ^ number(&address)) & mask(bits) == 0
     }
 
     /// Whether all of `other` is in it.
@@ -85,38 +87,16 @@ impl Prefix {
         self.covers(other) || other.covers(self)
     }
 
-    /// The opposite of [`Prefix::key`] and [`Prefix::key_length`].
+    /// One whose parts were a prefix before.
     #[inline]
-    pub(crate) fn from_key(key: u128, key_length: u8) -> Prefix {
-        let address = Address::from_v6(key.to_be_bytes());
-        let length = if address.is_v4() {
-            key_length - 96
-        } else {
-            key_length
-        };
+    pub(crate) fn assume(address: Address, length: u8) -> Prefix {
         Prefix { address, length }
-    }
-
-    /// The address as a number.
-    #[inline]
-    pub(crate) fn key(&self) -> u128 {
-        u128::from_be_bytes(*self.address.octets())
-    }
-
-    /// The length in bits of [`Prefix::key`].
-    #[inline]
-    pub(crate) fn key_length(&self) -> u8 {
-        if self.is_v4() {
-            96 + self.length
-        } else {
-            self.length
-        }
     }
 }
 
 /// The upper `length` of 128 bits.
 #[inline]
-pub(crate) fn mask(length: u8) -> u128 {
+fn mask(length: u8) -> u128 {
     u128::MAX
         .checked_shl(128 - u32::from(length))
         .unwrap_or_default()

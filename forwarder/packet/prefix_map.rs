@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use crate::prefix::mask;
 use crate::{Address, Prefix};
 
 /// A map from prefixes to values that finds the longest prefix of an address.
@@ -14,21 +13,60 @@ use crate::{Address, Prefix};
 /// stands behind it, so many changes are best made at once ([`PrefixMap::extend`], `collect`).
 #[derive(Clone, Debug)]
 pub struct PrefixMap<V> {
-    v4: Family<V>,
-    v6: Family<V>,
+    v4: Family<u32, V>,
+    v6: Family<u128, V>,
 }
 
-/// The prefixes of one family; place for place, four columns.
+/// An address of one family as a number: the fewer bytes, the more of them in a cache line.
+trait Key: Copy + Ord {
+    fn of(address: Address) -> Self;
+    fn address(self) -> Address;
+    /// Whether the upper `length` bits are the same.
+    fn agrees(self, other: Self, length: u8) -> bool;
+}
+
+impl Key for u32 {
+    #[inline]
+    fn of(address: Address) -> u32 {
+        u128::of(address) as u32
+    }
+
+    fn address(self) -> Address {
+        Address::from_v4(self.to_be_bytes())
+    }
+
+    #[inline]
+    fn agrees(self, other: u32, length: u8) -> bool {
+        (self ^ other).leading_zeros() >= u32::from(length)
+    }
+}
+
+impl Key for u128 {
+    #[inline]
+    fn of(address: Address) -> u128 {
+        u128::from_be_bytes(*address.octets())
+    }
+
+    fn address(self) -> Address {
+        Address::from_v6(self.to_be_bytes())
+    }
+
+    #[inline]
+    fn agrees(self, other: u128, length: u8) -> bool {
+        (self ^ other).leading_zeros() >= u32::from(length)
+    }
+}
+
+/// The prefixes of one family; place for place, three columns.
 #[derive(Clone, Debug)]
-struct Family<V> {
-    keys: Vec<u128>,
+struct Family<K, V> {
+    keys: Vec<K>,
     shapes: Vec<Shape>,
     values: Vec<V>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Shape {
-    /// In bits of the key.
     length: u8,
     /// Place of the longest other prefix that covers it.
     parent: u32,
@@ -48,12 +86,20 @@ impl<V> PrefixMap<V> {
 
     /// Sets the value of a prefix; the old one comes back.
     pub fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
-        self.family_mut(&prefix).insert(prefix, value)
+        if prefix.is_v4() {
+            self.v4.insert(prefix, value)
+        } else {
+            self.v6.insert(prefix, value)
+        }
     }
 
     /// Takes a prefix out.
     pub fn remove(&mut self, prefix: &Prefix) -> Option<V> {
-        self.family_mut(prefix).remove(prefix)
+        if prefix.is_v4() {
+            self.v4.remove(prefix)
+        } else {
+            self.v6.remove(prefix)
+        }
     }
 
     /// Keeps only what `keep` wants, in one pass.
@@ -70,22 +116,32 @@ impl<V> PrefixMap<V> {
 
     /// The value of exactly this prefix.
     pub fn get(&self, prefix: &Prefix) -> Option<&V> {
-        let family = self.family(prefix.is_v4());
-        family.find(prefix).ok().map(|at| &family.values[at])
+        if prefix.is_v4() {
+            self.v4.find(prefix).ok().map(|at| &self.v4.values[at])
+        } else {
+            self.v6.find(prefix).ok().map(|at| &self.v6.values[at])
+        }
     }
 
     /// The value of exactly this prefix, to be changed.
     pub fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut V> {
-        let family = self.family_mut(prefix);
-        let at = family.find(prefix).ok()?;
-        Some(&mut family.values[at])
+        if prefix.is_v4() {
+            let at = self.v4.find(prefix).ok()?;
+            Some(&mut self.v4.values[at])
+        } else {
+            let at = self.v6.find(prefix).ok()?;
+            Some(&mut self.v6.values[at])
+        }
     }
 
     /// The longest prefix that holds `address`, and its value.
     #[inline]
     pub fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
-        self.family(address.is_v4())
-            .lookup(u128::from_be_bytes(*address.octets()))
+        if address.is_v4() {
+            self.v4.lookup(address)
+        } else {
+            self.v6.lookup(address)
+        }
     }
 
     /// All prefixes and values, IPv4 first, sorted by address and then by length.
@@ -101,19 +157,6 @@ impl<V> PrefixMap<V> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    #[inline]
-    fn family(&self, v4: bool) -> &Family<V> {
-        if v4 { &self.v4 } else { &self.v6 }
-    }
-
-    fn family_mut(&mut self, prefix: &Prefix) -> &mut Family<V> {
-        if prefix.is_v4() {
-            &mut self.v4
-        } else {
-            &mut self.v6
-        }
     }
 }
 
@@ -140,8 +183,8 @@ impl<V> FromIterator<(Prefix, V)> for PrefixMap<V> {
     }
 }
 
-impl<V> Family<V> {
-    const fn new() -> Family<V> {
+impl<K: Key, V> Family<K, V> {
+    const fn new() -> Family<K, V> {
         Family {
             keys: Vec::new(),
             shapes: Vec::new(),
@@ -150,13 +193,14 @@ impl<V> Family<V> {
     }
 
     #[inline]
-    fn lookup(&self, key: u128) -> Option<(Prefix, &V)> {
+    fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
+        let key = K::of(address);
         // Behind the last prefix that begins at or before the address.
         let end = self.keys.partition_point(|&k| k <= key);
         let mut at = end.checked_sub(1)?;
         loop {
             let shape = self.shapes[at];
-            if (self.keys[at] ^ key) & mask(shape.length) == 0 {
+            if self.keys[at].agrees(key, shape.length) {
                 return Some((self.prefix(at), &self.values[at]));
             }
             if shape.parent == NONE {
@@ -167,29 +211,40 @@ impl<V> Family<V> {
     }
 
     fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
-        match self.find(&prefix) {
-            Ok(at) => Some(core::mem::replace(&mut self.values[at], value)),
-            Err(at) => {
-                self.keys.insert(at, prefix.key());
-                let shape = Shape {
-                    length: prefix.key_length(),
-                    parent: NONE,
-                };
-                self.shapes.insert(at, shape);
-                self.values.insert(at, value);
-                self.link();
-                None
+        let at = match self.find(&prefix) {
+            Ok(at) => return Some(core::mem::replace(&mut self.values[at], value)),
+            Err(at) => at,
+        };
+        assert!(self.keys.len() < NONE as usize, "more prefixes than places");
+        let (key, length) = (K::of(prefix.address()), prefix.length());
+        let parent = self.parent_of(at, key);
+        // Whoever stands behind moves by one, and whoever it covers has a nearer parent now.
+        for (key_behind, shape) in self.keys[at..].iter().zip(&mut self.shapes[at..]) {
+            if shape.parent == parent && key_behind.agrees(key, length) {
+                shape.parent = at as u32;
+            } else if shape.parent != NONE && shape.parent as usize >= at {
+                shape.parent += 1;
             }
         }
+        self.keys.insert(at, key);
+        self.shapes.insert(at, Shape { length, parent });
+        self.values.insert(at, value);
+        None
     }
 
     fn remove(&mut self, prefix: &Prefix) -> Option<V> {
         let at = self.find(prefix).ok()?;
+        let parent = self.shapes[at].parent;
+        for shape in &mut self.shapes[at + 1..] {
+            if shape.parent as usize == at {
+                shape.parent = parent;
+            } else if shape.parent != NONE && shape.parent as usize > at {
+                shape.parent -= 1;
+            }
+        }
         self.keys.remove(at);
         self.shapes.remove(at);
-        let value = self.values.remove(at);
-        self.link();
-        Some(value)
+        Some(self.values.remove(at))
     }
 
     fn extend(&mut self, items: Vec<(Prefix, V)>) {
@@ -200,25 +255,19 @@ impl<V> Family<V> {
         let mut all: Vec<(Prefix, V)> = old.into_iter().zip(self.values.drain(..)).collect();
         all.extend(items);
         // Stable, so that of equal prefixes the last stands last.
-        all.sort_by_key(|(prefix, _)| (prefix.key(), prefix.key_length()));
+        all.sort_by_key(|(prefix, _)| *prefix);
         self.clear();
+        let mut last = None;
         for (prefix, value) in all {
-            let shape = Shape {
-                length: prefix.key_length(),
-                parent: NONE,
-            };
-            match (self.keys.last(), self.shapes.last(), self.values.last_mut()) {
-                (Some(key), Some(last), Some(old))
-                    if *key == prefix.key() && last.length == shape.length =>
-                {
-                    *old = value;
-                }
-                _ => {
-                    self.keys.push(prefix.key());
-                    self.shapes.push(shape);
-                    self.values.push(value);
-                }
+            if last == Some(prefix) {
+                self.values.pop();
+            } else {
+                let (length, parent) = (prefix.length(), NONE);
+                self.keys.push(K::of(prefix.address()));
+                self.shapes.push(Shape { length, parent });
             }
+            self.values.push(value);
+            last = Some(prefix);
         }
         self.link();
     }
@@ -246,25 +295,31 @@ impl<V> Family<V> {
         self.values.clear();
     }
 
-    /// Finds everybody's parent: in sorted order it is the nearest one before that covers, and
-    /// those that cover the last prefix are its chain of parents.
+    /// Finds everybody's parent anew.
     fn link(&mut self) {
         assert!(self.keys.len() < NONE as usize, "more prefixes than places");
         for at in 0..self.keys.len() {
-            let mut parent = at.checked_sub(1);
-            while let Some(candidate) = parent {
-                let shape = self.shapes[candidate];
-                if (self.keys[candidate] ^ self.keys[at]) & mask(shape.length) == 0 {
-                    break;
-                }
-                parent = (shape.parent != NONE).then_some(shape.parent as usize);
-            }
-            self.shapes[at].parent = parent.map_or(NONE, |parent| parent as u32);
+            self.shapes[at].parent = self.parent_of(at, self.keys[at]);
         }
     }
 
+    /// The parent of a prefix at `at`: in sorted order it is the nearest one before that covers,
+    /// and those that cover the one just before are the chain of its parents.
+    fn parent_of(&self, at: usize, key: K) -> u32 {
+        let mut parent = at.checked_sub(1).map_or(NONE, |before| before as u32);
+        while parent != NONE {
+            let candidate = parent as usize;
+            let shape = self.shapes[candidate];
+            if self.keys[candidate].agrees(key, shape.length) {
+                break;
+            }
+            parent = shape.parent;
+        }
+        parent
+    }
+
     fn find(&self, prefix: &Prefix) -> Result<usize, usize> {
-        let (key, length) = (prefix.key(), prefix.key_length());
+        let (key, length) = (K::of(prefix.address()), prefix.length());
         let mut at = self.keys.partition_point(|&k| k < key);
         while self.keys.get(at) == Some(&key) {
             match self.shapes[at].length.cmp(&length) {
@@ -277,7 +332,7 @@ impl<V> Family<V> {
     }
 
     fn prefix(&self, at: usize) -> Prefix {
-        Prefix::from_key(self.keys[at], self.shapes[at].length)
+        Prefix::assume(self.keys[at].address(), self.shapes[at].length)
     }
 
     fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
