@@ -7,7 +7,21 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+mod identity;
+mod inventory;
+mod nodes;
 mod object;
+mod plan;
+mod pods;
+mod policies;
+mod routes;
+mod scope;
+mod services;
+mod status;
+mod world;
 
 pub use codec::{Parsed, Skipped, parse};
 pub use object::*;
+pub use scope::Scope;
+pub use status::{Source, State, Status};
+pub use world::{Compiled, Event, HostView, Settings, World};
