@@ -88,7 +88,10 @@ impl Packet {
 
     fn finish_inner_checksum(&mut self, start: u16, offset: u16) -> Result<(), Malformed> {
         let at = usize::from(start) + usize::from(offset);
-        let fits = start >= self.header.transport && at + 2 <= self.buf.len();
+        // Behind what was read, so that no fact changes.
+        let fits = start >= self.header.payload
+            && at + 2 <= self.buf.len()
+            && self.header.fragment == Fragment::No;
         if !fits || self.offload.segmentation.is_some() {
             return Err(Malformed::Offload);
         }

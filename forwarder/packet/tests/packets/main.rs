@@ -5,5 +5,6 @@ mod icmp;
 mod parse;
 mod refusal;
 mod rewrite;
+mod robust;
 mod samples;
 mod segment;
