@@ -1,19 +1,18 @@
 //! Many packets made one super-packet again, so that a TUN takes them in one write. What the
-//! kernel's GRO does (Linux `net/ipv4/tcp_offload.c` tcp_gro_receive), and stricter: cutting the
-//! result gives back every packet byte for byte.
+//! kernel's GRO does (Linux `net/ipv4/tcp_offload.c` tcp_gro_receive, `net/ipv4/udp_offload.c`
+//! udp_gro_receive), and stricter: cutting the result gives back every packet byte for byte.
 
 use alloc::vec::Vec;
 
 use crate::checksum::Sum;
 use crate::header::{Fragment, Kind, be16, tcp_flag};
-use crate::packet::TCP_CHECKSUM;
+use crate::packet::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::{
     Address, Arena, Buf, Checksum, Flow, Header, Offload, Packet, Segmentation, SegmentationKind,
-    protocol,
 };
 
-/// Segments in one super-packet: as many as UDP_SEGMENT takes on the way out (Linux
-/// UDP_MAX_SEGMENTS).
+/// Segments in one super-packet: as many as a TUN takes for UDP, and UDP_SEGMENT on the way out
+/// (Linux UDP_MAX_SEGMENTS before 6.9).
 pub const SEGMENTS_MAX: usize = 64;
 /// Bytes of one super-packet: what the length field of IPv4 can say.
 const LENGTH_MAX: usize = 65_535;
@@ -22,7 +21,7 @@ const LENGTH_MAX: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoBuffer;
 
-/// Merges TCP segments of a batch. Packets of one flow come out in the order they went in,
+/// Merges TCP segments and UDP datagrams of a batch. Packets of one flow come out in the order they went in,
 /// whatever they are.
 #[derive(Debug)]
 pub struct Coalescer {
@@ -41,6 +40,7 @@ struct Open {
     /// Payload bytes of the first segment.
     size: u16,
     segments: u16,
+    /// TCP's; 0 for UDP.
     next_sequence: u32,
     next_identifier: u16,
 }
@@ -145,16 +145,14 @@ impl Open {
     fn accepts(&self, bytes: &[u8], header: &Header) -> bool {
         let first = self.buf.as_slice();
         let length = header.payload_length();
-        let (ip, tcp) = (usize::from(header.transport), usize::from(header.payload));
-        if tcp != usize::from(self.header.payload)
+        if header.payload != self.header.payload
             || length > usize::from(self.size)
             || usize::from(self.segments) == SEGMENTS_MAX
             || self.buf.len() + length > LENGTH_MAX
-            || bytes[ip + 4..ip + 8] != self.next_sequence.to_be_bytes()
         {
             return false;
         }
-        // All but length, identifier and checksum, sequence number, flags and checksum.
+        // All but length, identifier and checksum.
         let same_network = if header.is_v4() {
             bytes[..2] == first[..2]
                 && bytes[6..10] == first[6..10]
@@ -163,9 +161,20 @@ impl Open {
             bytes[..4] == first[..4] && bytes[6..8] == first[6..8]
         };
         same_network
-            && bytes[ip + 8..ip + 13] == first[ip + 8..ip + 13]
-            && bytes[ip + 14..ip + 16] == first[ip + 14..ip + 16]
-            && bytes[ip + 18..tcp] == first[ip + 18..tcp]
+            && match header.kind {
+                Kind::Tcp => self.accepts_tcp(&bytes[usize::from(header.transport)..]),
+                _ => true,
+            }
+    }
+
+    /// In sequence, and equal in all but sequence number, flags and checksum.
+    fn accepts_tcp(&self, tcp: &[u8]) -> bool {
+        let (start, end) = (self.header.transport, self.header.payload);
+        let first = &self.buf.as_slice()[usize::from(start)..usize::from(end)];
+        tcp[4..8] == self.next_sequence.to_be_bytes()
+            && tcp[8..13] == first[8..13]
+            && tcp[14..16] == first[14..16]
+            && tcp[18..first.len()] == first[18..]
     }
 
     /// Appends a segment that was accepted; whether nothing may follow it.
@@ -203,57 +212,68 @@ impl Open {
             bytes[4..6].copy_from_slice(&((length - 40) as u16).to_be_bytes());
         }
         let flow = &header.flow;
+        let length = (length - transport) as u16;
         let pseudo = Sum::pseudo_header(
             flow.source,
             flow.destination,
-            protocol::TCP,
-            (length - transport) as u32,
+            flow.protocol,
+            u32::from(length),
         );
-        let tcp = &mut bytes[transport..];
-        tcp[13] = header.tcp_flags;
-        tcp[16..18].copy_from_slice(&pseudo.fold().to_be_bytes());
+        let l4 = &mut bytes[transport..];
+        let (kind, offset) = if header.kind == Kind::Tcp {
+            l4[13] = header.tcp_flags;
+            (SegmentationKind::Tcp, TCP_CHECKSUM)
+        } else {
+            l4[4..6].copy_from_slice(&length.to_be_bytes());
+            (SegmentationKind::Udp, UDP_CHECKSUM)
+        };
+        let at = usize::from(offset);
+        l4[at..at + 2].copy_from_slice(&pseudo.fold().to_be_bytes());
         let offload = Offload {
             checksum: Checksum::Partial {
                 start: header.transport,
-                offset: TCP_CHECKSUM,
+                offset,
             },
-            segmentation: Some(Segmentation {
-                kind: SegmentationKind::Tcp,
-                size,
-            }),
+            segmentation: Some(Segmentation { kind, size }),
         };
         (tag, Packet::assemble(buf, header, offload))
     }
 }
 
-/// Whether a packet may be part of a super-packet at all: TCP data with nothing but ACK and PSH,
-/// no IP options or extension headers, and checksums that cutting would give it again.
+/// Whether a packet may be part of a super-packet at all: TCP data with nothing but ACK and PSH, or
+/// UDP that fills its packet; no IP options or extension headers, and checksums that cutting would
+/// give it again.
 fn may_merge(bytes: &[u8], header: &Header) -> bool {
     let v4 = header.is_v4();
-    header.kind == Kind::Tcp
+    let l4 = &bytes[usize::from(header.transport)..];
+    let is_data = match header.kind {
+        Kind::Tcp => header.tcp_flags & !tcp_flag::PSH == tcp_flag::ACK,
+        Kind::Udp => usize::from(be16(l4, 4)) == l4.len() && be16(l4, 6) != 0,
+        _ => false,
+    };
+    is_data
         && header.fragment == Fragment::No
-        && header.tcp_flags & !tcp_flag::PSH == tcp_flag::ACK
         && header.payload_length() > 0
         && header.transport == if v4 { 20 } else { 40 }
         // ffff verifies as 0 does, but is not what a sum gives.
         && !(v4 && bytes[10..12] == [0xff; 2])
-        && has_right_checksum(bytes, header)
+        && !(header.kind == Kind::Tcp && l4[16..18] == [0xff; 2])
+        && has_right_checksum(l4, &header.flow)
 }
 
-fn has_right_checksum(bytes: &[u8], header: &Header) -> bool {
-    let flow = &header.flow;
-    let tcp = &bytes[usize::from(header.transport)..];
-    let pseudo = Sum::pseudo_header(
-        flow.source,
-        flow.destination,
-        protocol::TCP,
-        tcp.len() as u32,
-    );
-    pseudo.bytes(tcp).fold() == 0xffff && tcp[16..18] != [0xff; 2]
+fn has_right_checksum(l4: &[u8], flow: &Flow) -> bool {
+    let length = l4.len() as u32;
+    Sum::pseudo_header(flow.source, flow.destination, flow.protocol, length)
+        .bytes(l4)
+        .fold()
+        == 0xffff
 }
 
-/// The sequence number behind a segment's data.
+/// The sequence number behind a TCP segment's data.
 fn end_of(bytes: &[u8], header: &Header) -> u32 {
+    if header.kind != Kind::Tcp {
+        return 0;
+    }
     let at = usize::from(header.transport) + 4;
     let sequence = u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     sequence.wrapping_add(header.payload_length() as u32)

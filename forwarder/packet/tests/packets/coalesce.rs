@@ -176,6 +176,51 @@ fn without_a_buffer_only_the_new_packet_is_lost() {
     assert_eq!(cut(&out), packets);
 }
 
+#[test]
+fn datagrams_of_one_size_become_one_super_packet() {
+    for v6 in [false, true] {
+        let datagram = |identifier: u16, length: usize| {
+            let mut sample = plain(v6, 17, udp((1, 2), &vec![7; length]));
+            sample.identifier = identifier;
+            (0, sample.bytes())
+        };
+        let packets = [
+            datagram(0, 1200),
+            datagram(1, 1200),
+            datagram(2, 300),
+            datagram(3, 1200),
+            datagram(4, 1201),
+        ];
+        let out = coalesce(&packets, 4);
+        let counts: Vec<usize> = out.iter().map(|(_, packet)| packet.segments()).collect();
+        assert_eq!(counts, [3, 1, 1]);
+        assert_eq!(cut(&out), packets);
+    }
+}
+
+#[test]
+fn a_datagram_without_checksum_or_with_bytes_behind_it_stays_alone() {
+    let datagram = |identifier: u16| {
+        let mut sample = plain(false, 17, udp((1, 2), &[7; 100]));
+        sample.identifier = identifier;
+        sample
+    };
+    let mut without = datagram(1).bytes();
+    without[26..28].fill(0);
+    let mut behind = datagram(3);
+    behind.transport.push(0);
+    let packets = [
+        (0, datagram(0).bytes()),
+        (0, without),
+        (0, datagram(2).bytes()),
+        (0, behind.bytes()),
+        (0, datagram(4).bytes()),
+    ];
+    let out = coalesce(&packets, 4);
+    assert_eq!(out.len(), 5);
+    assert_eq!(cut(&out), packets);
+}
+
 /// One step of a few interleaved senders, most of them well-behaved.
 #[derive(Clone, Debug)]
 struct Step {
@@ -217,6 +262,8 @@ fn packets(v6: bool, steps: &[Step]) -> Vec<(u32, Vec<u8>)> {
             let ports = (step.flow, 80);
             let mut sample = match step.trouble {
                 2 => plain(v6, 17, udp(ports, &payload)),
+                // Two of the senders speak UDP.
+                _ if step.flow > 2 => plain(v6, 17, udp(ports, &payload)),
                 _ => plain(v6, 6, tcp(ports, *sequence, step.flags, &[1; 4], &payload)),
             };
             sample.identifier = *identifier;
