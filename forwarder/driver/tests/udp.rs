@@ -229,6 +229,7 @@ fn a_budget_that_is_used_up_leaves_the_rest_for_a_turn_that_does_not_sleep() {
         let budget = Budget {
             items: 4,
             bytes: 1 << 20,
+            ..Budget::default()
         };
         let mut worker = Worker::with_budget(tun("far%d", TunOffloads::None), lanes, budget);
         worker.queue(0, remote, 0, 100, &pattern(1000, 0));
@@ -281,6 +282,29 @@ fn the_waker_ends_a_sleep_from_another_thread() {
         }
         assert!(start.elapsed() < Duration::from_secs(20));
         thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_worker_that_spins_hears_all_and_still_sleeps_to_its_deadline() {
+    in_empty_network("a_worker_that_spins", || {
+        let lanes = vec![
+            lane(0, "127.0.0.1:0", |_| ()),
+            lane(1, "127.0.0.1:0", |_| ()),
+        ];
+        let remote = lanes[1].addresses()[0];
+        let budget = Budget {
+            spin: Duration::from_millis(2),
+            ..Budget::default()
+        };
+        let mut worker = Worker::with_budget(tun("far%d", TunOffloads::None), lanes, budget);
+        for round in 0..10 {
+            worker.queue(0, remote, 0, 100, &pattern(350, round));
+            assert_eq!(worker.exchange(4).len(), 4);
+        }
+        let start = Instant::now();
+        worker.turn(30).unwrap();
+        assert!(!worker.frames.is_empty() || start.elapsed() >= Duration::from_millis(30));
     });
 }
 
