@@ -1,6 +1,7 @@
 //! Allowed IPs: which peer an inner address belongs to, by longest-prefix match over the prefixes
 //! of all peers, for sending and for judging a source alike (WireGuard paper §2).
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use packet::{Address, Prefix, PrefixMap};
@@ -30,11 +31,12 @@ impl Allowed {
         self.peers.lookup(address).map(|(_, peer)| *peer)
     }
 
-    /// The prefixes of a peer.
-    pub(crate) fn of(&self, peer: PeerId) -> Vec<Prefix> {
-        let all = self.peers.iter();
-        all.filter(|(_, owner)| **owner == peer)
-            .map(|(prefix, _)| prefix)
-            .collect()
+    /// The prefixes of every peer that has any, in order.
+    pub(crate) fn by_peer(&self) -> BTreeMap<PeerId, Vec<Prefix>> {
+        let mut all: BTreeMap<PeerId, Vec<Prefix>> = BTreeMap::new();
+        for (prefix, peer) in self.peers.iter() {
+            all.entry(*peer).or_default().push(prefix);
+        }
+        all
     }
 }

@@ -61,3 +61,23 @@ impl Hasher for Spread {
         self.0 = (self.0.rotate_left(8) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_in_use_is_not_given_out_again_and_no_two_follow_each_other() {
+        let (mut indices, mut random) = (Indices::default(), Random::new([5; 32]));
+        let mut last: u32 = 0;
+        for peer in 0..10_000 {
+            let index = indices.draw(&mut random, peer);
+            assert!(index.abs_diff(last) > 1);
+            last = index;
+        }
+        assert_eq!(indices.len(), 10_000);
+        assert_eq!(indices.find(last), Some(9_999));
+        indices.free(last);
+        assert_eq!(indices.find(last), None);
+    }
+}

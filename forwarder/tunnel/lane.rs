@@ -238,11 +238,12 @@ impl Lane {
             return;
         };
         // A handshake that is under way has its own, newer secrets.
-        let handshake = peer.handshake.take();
+        let under_way = peer.deadlines.is_initiating();
+        let kept = peer.handshake.take_if(|_| under_way);
         for index in peer.wipe() {
             self.indices.free(index);
         }
-        peer.handshake = handshake;
+        peer.handshake = kept;
         peer.deadlines.wiped();
     }
 

@@ -11,7 +11,7 @@ use crate::handshake::Identity;
 use crate::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::lane::Lane;
 use crate::outbox::Outbox;
-use crate::peer::{Peer, PeerId};
+use crate::peer::PeerId;
 use crate::refused::Refused;
 
 /// Most peers of a lane.
@@ -196,7 +196,19 @@ impl Lane {
 
     /// The status of every peer.
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
-        self.peers.iter().map(|peer| self.status(peer))
+        let mut allowed = self.allowed.by_peer();
+        self.peers.iter().map(move |peer| PeerStatus {
+            id: peer.id,
+            key: peer.key,
+            endpoint: peer.endpoint,
+            preshared_key: peer.preshared.clone(),
+            last_handshake_unix_ns: peer.handshake_unix_ns,
+            last_heard: peer.heard,
+            tx_bytes: peer.sent_bytes,
+            rx_bytes: peer.received_bytes,
+            keepalive_s: peer.deadlines.interval(),
+            allowed: allowed.remove(&peer.id).unwrap_or_default(),
+        })
     }
 
     /// When anything authentic was last heard of a peer.
@@ -208,20 +220,5 @@ impl Lane {
     pub fn is_live(&self, now: Now, peer: PeerId) -> bool {
         let peer = self.peers.find(peer);
         peer.is_some_and(|peer| peer.endpoint.is_some() && peer.sessions.is_live(now.time))
-    }
-
-    fn status(&self, peer: &Peer) -> PeerStatus {
-        PeerStatus {
-            id: peer.id,
-            key: peer.key,
-            endpoint: peer.endpoint,
-            preshared_key: peer.preshared.clone(),
-            last_handshake_unix_ns: peer.handshake_unix_ns,
-            last_heard: peer.heard,
-            tx_bytes: peer.sent_bytes,
-            rx_bytes: peer.received_bytes,
-            keepalive_s: peer.deadlines.interval(),
-            allowed: self.allowed.of(peer.id),
-        }
     }
 }
