@@ -201,9 +201,26 @@ fn what_we_coalesce_the_kernel_cuts_into_what_it_was() {
     in_empty_network("what_we_coalesce_the_kernel_cuts", || {
         let mut kernel = Kernel::new();
         for family in [V4, V6] {
-            for (flags, length) in [(ACK, 30 * 1380), (ACK | PSH, 30 * 1380 + 1), (ACK, 2761)] {
+            let tcp = |flags, length| {
                 let bytes = tcp(ends(family), flags, 1, &pattern(length, 3));
                 let offload = offload(&bytes, Some(SegmentationKind::Tcp), 1380);
+                (bytes, offload)
+            };
+            let udp = |length| {
+                let bytes = udp(ends(family), 1, &pattern(length, 3));
+                let offload = offload(&bytes, Some(SegmentationKind::Udp), 1380);
+                (bytes, offload)
+            };
+            let mut wholes = vec![
+                tcp(ACK, 30 * 1380),
+                tcp(ACK | PSH, 30 * 1380 + 1),
+                tcp(ACK, 2761),
+            ];
+            if kernel.full.is_on("tun.udpSegmentation") {
+                wholes.extend([udp(30 * 1380), udp(2761)]);
+            }
+            for (bytes, offload) in wholes {
+                let what = format!("{family:?} {} {offload:?}", bytes.len());
                 let whole = kernel.full.packet(&bytes, offload);
                 let segments = cut(&whole);
                 kernel.full.arena.put(whole.into_buf());
@@ -217,7 +234,7 @@ fn what_we_coalesce_the_kernel_cuts_into_what_it_was() {
                         .unwrap();
                 }
                 coalescer.flush(&mut merged);
-                assert_eq!(merged.len(), 1, "{family:?} {flags:#x} {length}");
+                assert_eq!(merged.len(), 1, "{what}");
                 let (_, merged) = merged.pop().unwrap();
                 assert_eq!(merged.segments(), segments.len());
                 let (bytes, offload) = (merged.bytes().to_vec(), *merged.offload());
