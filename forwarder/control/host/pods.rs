@@ -1,5 +1,6 @@
 //! Which interface is a pod's own: the one that the host's route to the pod's address leads to.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt as _;
@@ -94,23 +95,21 @@ async fn interface<'a>(
     known: &'a mut HashMap<u32, Interface>,
     index: u32,
 ) -> Result<Option<&'a mut Interface>, HostError> {
-    if !known.contains_key(&index) {
-        let Some(link) = links::by_index(handle, index).await? else {
-            return Ok(None);
-        };
-        if !speakable(&link.name) {
-            return Err(HostError::Name(link.name));
-        }
-        known.insert(
-            index,
-            Interface {
-                name: link.name,
-                kind: link.kind,
-                first: [None; 2],
-            },
-        );
+    let place = match known.entry(index) {
+        Entry::Occupied(place) => return Ok(Some(place.into_mut())),
+        Entry::Vacant(place) => place,
+    };
+    let Some(link) = links::by_index(handle, index).await? else {
+        return Ok(None);
+    };
+    if !speakable(&link.name) {
+        return Err(HostError::Name(link.name));
     }
-    Ok(known.get_mut(&index))
+    Ok(Some(place.insert(Interface {
+        name: link.name,
+        kind: link.kind,
+        first: [None; 2],
+    })))
 }
 
 fn is_pair(kind: Option<&InfoKind>) -> bool {
