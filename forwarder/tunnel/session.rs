@@ -70,6 +70,7 @@ impl Session {
     /// gives the length of the message. Ask [`Session::can_send`] first.
     #[inline]
     pub(crate) fn seal(&mut self, frame: &mut [u8], inner: usize) -> usize {
+        // Once the path's MTU is known here, padding must stop at it.
         let padded = inner.next_multiple_of(PADDING);
         let header = Data {
             receiver: self.keys.remote,

@@ -1,6 +1,9 @@
 //! Super-packets, trains and marks.
 
-use packet::{Buf, Offload, Packet, Segmentation, SegmentationKind, Segmenter, checksum};
+use packet::{
+    Address, Buf, Offload, Packet, Segmentation, SegmentationKind, Segmenter, checksum,
+    echo_request,
+};
 use tunnel::Refused;
 
 use crate::world::{LEFT, RIGHT, World, millis};
@@ -141,4 +144,18 @@ fn a_train_with_a_replayed_and_a_forged_frame_gives_the_others() {
     assert_eq!(world.sequences(RIGHT), [0, 2, 4]);
     assert_eq!(world.refused(RIGHT, Refused::Replayed), 1);
     assert_eq!(world.refused(RIGHT, Refused::DataForged), 1);
+}
+
+#[test]
+fn ipv6_goes_through_as_ipv4_does() {
+    let mut world = World::connected();
+    let mut buf = world.sides[LEFT].out.arena.take().unwrap();
+    let (from, to) = (Address::from_v6([0xfd; 16]), Address::from_v6([0xfc; 16]));
+    echo_request(from, to, 7, 1, &[1; 100], &mut buf);
+    let packet = Packet::parse(buf, Offload::default()).unwrap();
+    let expected = packet.bytes().to_vec();
+    world.seal(LEFT, packet);
+    world.wire.front_mut().unwrap().ecn = 1;
+    world.run(millis(20));
+    assert_eq!(world.sides[RIGHT].delivered, [expected]);
 }
