@@ -4,10 +4,13 @@ mod common;
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::sync::{Arc, Barrier, mpsc};
 
 use common::build::{Ends, udp};
 use common::{Worker, in_empty_network, ip, pattern, tun};
-use driver::{Dropped, EngineError, Tun, TunError, TunOffloads, TunSettings};
+use driver::{
+    Dropped, EngineError, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError, UdpSettings,
+};
 use packet::{Checksum, SegmentationKind};
 
 fn settings(name: &str) -> TunSettings {
@@ -89,6 +92,75 @@ fn an_interface_that_is_down_drops_under_that_name() {
         worker.queue_packet(&bytes, offload);
         worker.transmit().unwrap();
         worker.assert_settled(0, 0, &[(Dropped::PodsDown, 3)]);
+    });
+}
+
+/// Takes all rights from this thread alone; the C library's setresuid would take the process's.
+fn become_nobody() {
+    const NOBODY: libc::c_long = 65_534;
+    // SAFETY: the system call takes three numbers and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+    assert_eq!(result, 0);
+}
+
+#[test]
+fn without_rights_each_step_says_what_to_do() {
+    in_empty_network("without_rights", || {
+        let mut lane = UdpSettings::any(0);
+        become_nobody();
+        let error = Tun::create(&settings("farlane0")).unwrap_err();
+        assert!(matches!(error, TunError::NoRights { .. }), "{error}");
+        // Sockets need none, only less is given; marks and low ports do.
+        let udp = Udp::bind(0, lane.clone()).unwrap();
+        assert_eq!(udp.addresses().len(), 2);
+        lane.mark = 1;
+        let error = Udp::bind(0, lane).unwrap_err();
+        assert!(error.to_string().contains("firewall mark"), "{error}");
+        let error = Udp::bind(0, UdpSettings::any(53)).unwrap_err();
+        assert!(matches!(error, UdpError::NoRights { .. }), "{error}");
+    });
+}
+
+#[test]
+fn without_the_device_it_says_how_to_get_it() {
+    in_empty_network("without_the_device", || {
+        // A mount namespace of this thread, in which /dev/net is empty.
+        // SAFETY: unshare touches no memory.
+        let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+        assert_eq!(result, 0);
+        common::run("mount", "--make-rprivate /");
+        common::run("mount", "-t tmpfs none /dev/net");
+        let error = Tun::create(&settings("farlane0")).unwrap_err();
+        assert!(error.to_string().contains("modprobe tun"), "{error}");
+    });
+}
+
+#[test]
+fn an_interface_that_moves_to_another_namespace_still_carries_frames() {
+    in_empty_network("an_interface_that_moves", || {
+        let moving = Tun::create(&settings("far0")).unwrap();
+        let mut worker = Worker::new(moving, Vec::new());
+        let stay = Arc::new(Barrier::new(2));
+        let (send, receive) = mpsc::channel();
+        let other = std::thread::spawn({
+            let stay = Arc::clone(&stay);
+            move || {
+                // SAFETY: unshare of the network namespace touches no memory.
+                assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+                // SAFETY: gettid touches no memory.
+                send.send(unsafe { libc::gettid() }).unwrap();
+                stay.wait();
+                ip("addr add 10.1.0.1/24 dev far0");
+                ip("link set far0 up");
+                send_from_host(&[1; 100], 1000);
+                stay.wait();
+            }
+        });
+        ip(&format!("link set far0 netns {}", receive.recv().unwrap()));
+        stay.wait();
+        assert_eq!(worker.receive(1, is_test_udp).len(), 1);
+        stay.wait();
+        other.join().unwrap();
     });
 }
 
