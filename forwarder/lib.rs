@@ -1,3 +1,28 @@
-//! A user-space data plane for cluster meshes.
+//! Farlane: a user-space data plane for cluster meshes. This page is the map of the code.
+//!
+//! ```text
+//! packet  ←  policy, balance, tunnel  ←  datapath  ←  mesh      (pure: bytes, facts and time in, decisions out)
+//! packet  ←  driver                                             (the kernel's doors; the only unsafe code)
+//! all of them meet here:  node · worker · mailbox · control · wireguard · cli
+//! ```
+//!
+//! - `node` makes the devices, starts the worker and the control thread, and joins them.
+//! - [`worker`] is one breath: sleep, receive, handle, transmit. It shares nothing but its
+//!   [`mailbox`].
+//! - [`control`] feeds what it reads (manifests, health) to the world, and gives what the world
+//!   compiles to the host's rules and to the workers.
+//! - [`wireguard`] is a plain interface for `wg`, by the same worker.
+//! - [`cli`] has one file per verb.
+//!
+//! A packet's way out: `driver::Tun` → `packet::Packet::parse` → `datapath` (flow table; on a miss
+//! the snapshot decides: identity, service, policy, route) → translation → `tunnel::Lane::seal` →
+//! `driver::Udp`. Its way in: `driver::Udp` → `tunnel::Lane::open` → the source must be the peer's →
+//! coalesce → `datapath` → `driver::Tun`.
+#![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod control;
+pub mod keys;
+pub mod mailbox;
+pub mod wireguard;
+pub mod worker;

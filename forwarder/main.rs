@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `farlane`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farlane::cli::main()
+}

@@ -64,6 +64,9 @@ pub trait Engine: Send {
     /// [`UdpError::NoRights`] without CAP_NET_ADMIN.
     fn set_mark(&mut self, mark: u32) -> Result<(), UdpError>;
 
+    /// The firewall mark that is set; 0 for none.
+    fn mark(&self) -> u32;
+
     /// Where a lane listens now.
     fn addresses(&self, lane: u16) -> Vec<SocketAddr>;
 }

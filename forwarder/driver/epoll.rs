@@ -338,6 +338,10 @@ impl Engine for Epoll {
             .try_for_each(|lane| lane.set_mark(mark))
     }
 
+    fn mark(&self) -> u32 {
+        self.lanes.first().map_or(0, Udp::mark)
+    }
+
     fn addresses(&self, lane: u16) -> Vec<SocketAddr> {
         self.place(lane)
             .map(|place| self.lanes[place].addresses())

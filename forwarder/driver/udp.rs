@@ -153,6 +153,11 @@ impl Udp {
                 })
     }
 
+    /// The firewall mark of what is sent; 0 for none.
+    pub fn mark(&self) -> u32 {
+        self.settings.mark
+    }
+
     /// Sets the firewall mark of what is sent (SO_MARK, socket(7)).
     pub(crate) fn set_mark(&mut self, mark: u32) -> Result<(), UdpError> {
         for socket in &self.sockets {

@@ -1,0 +1,69 @@
+//! What people type: one file per verb.
+
+mod key;
+mod wireguard;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Pods of all clusters, one mesh: a user-space data plane for kernels without eBPF.
+///
+/// Farlane takes pod traffic in through a TUN, judges every flow by the identity of its ends,
+/// balances global services over the clusters, and carries the rest through WireGuard tunnels.
+#[derive(Debug, Parser)]
+#[command(name = "farlane", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  farlane check config/examples            is everything right, and supported?
+  farlane node --config eu-1.yaml          this node's Node object, for the other clusters
+  farlane run --config eu-1.yaml           the node, in the foreground
+  farlane status                           what it does now
+  farlane explain --from shop/web-0 --to svc:shop/cart --port 80/TCP";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a WireGuard key, or show the public one
+    Key(key::Key),
+    /// Make a plain WireGuard interface for wg and wg-quick
+    Wireguard(wireguard::Wireguard),
+}
+
+/// An error that ends a verb: one sentence that says what to do.
+type Failure = Box<dyn std::error::Error>;
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let by_name = std::env::args_os().next().is_some_and(|program| {
+        std::path::Path::new(&program)
+            .file_name()
+            .is_some_and(|name| name == "farlane-wg")
+    });
+    let outcome = if by_name {
+        wireguard::Wireguard::parse().run()
+    } else {
+        match Args::parse().verb {
+            Verb::Key(verb) => verb.run(),
+            Verb::Wireguard(verb) => verb.run(),
+        }
+    };
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("farlane: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Log lines on standard error; RUST_LOG chooses which.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,142 @@
+//! A plain WireGuard interface, driven by `wg` and `wg-quick`: the contract of a user-space
+//! WireGuard program (wireguard.com/xplatform).
+
+mod interface;
+mod request;
+mod socket;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datapath::{Forwarder, Settings};
+use driver::{
+    Budget, Engine, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
+    UdpSettings,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tunnel::Lane;
+
+use crate::mailbox::Mailbox;
+use crate::worker::Worker;
+use socket::{Socket, SocketError};
+
+/// What `wg-quick` expects where nothing else is known: 1500 less the overhead over IPv6.
+const MTU: u32 = 1420;
+/// A plain interface has no flows to remember and nobody to probe.
+const SETTINGS: Settings = Settings {
+    mtu: MTU as usize,
+    flows: 0,
+    probe_interval: Duration::MAX,
+    probe_count: 0,
+    secret: (0, 0),
+};
+/// How long the interface may take to come up behind a parent that waits to detach.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the interface did not come up, or went down.
+#[derive(Debug, thiserror::Error)]
+pub enum WireguardError {
+    /// The TUN could not be made.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// The wire could not be listened on.
+    #[error(transparent)]
+    Udp(#[from] UdpError),
+    /// `wg` could not be listened for.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The worker ended in an error.
+    #[error(transparent)]
+    Worker(#[from] EngineError),
+    /// The system refused something else.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The program in the background ended before it was ready; it has said why.
+    #[error("{0} did not come up")]
+    NotUp(String),
+}
+
+/// Makes interface `name` and serves it until the link is deleted or a signal comes.
+///
+/// # Errors
+/// [`WireguardError`] if it cannot be made, or the devices fail.
+pub fn run(name: &str) -> Result<(), WireguardError> {
+    // First the socket: if another program runs this interface, nothing may be touched.
+    let socket = Socket::listen(name)?;
+    let tun = Tun::create(&TunSettings {
+        name: name.to_owned(),
+        mtu: Some(MTU),
+        // `ip link set up` is its owner's, or wg-quick's, to say.
+        up: false,
+        offloads: TunOffloads::default(),
+    })?;
+    let udp = Udp::bind(0, UdpSettings::any(0))?;
+    let engine = Epoll::new(tun, vec![udp], Budget::default())?;
+    let lane = Lane::unkeyed(0, driver::random()?);
+    let forwarder = Forwarder::plain(SETTINGS, lane);
+    let mailbox = Arc::new(Mailbox::new(engine.waker()));
+    stop_on_signals(Arc::clone(&mailbox))?;
+    let listener = socket.listener()?;
+    let for_socket = Arc::clone(&mailbox);
+    std::thread::Builder::new()
+        .name("wg-socket".into())
+        .spawn(move || socket::serve(&listener, &for_socket))?;
+    tracing::info!(interface = name, "up");
+    Worker::new(0, engine, forwarder, Arc::clone(&mailbox), None).run()?;
+    tracing::info!(interface = name, "down");
+    Ok(())
+}
+
+/// Starts the interface in the background, and returns when it answers.
+///
+/// # Errors
+/// [`WireguardError::NotUp`] when it ended instead; it has said why on standard error.
+pub fn detach(name: &str) -> Result<(), WireguardError> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["wireguard", "--foreground", name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        // A group of its own: the terminal's signals are not meant for it.
+        .process_group(0)
+        .spawn()?;
+    let path = socket::path(name);
+    let until = Instant::now() + START_TIMEOUT;
+    while Instant::now() < until {
+        if child.try_wait()?.is_some() {
+            return Err(WireguardError::NotUp(name.to_owned()));
+        }
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill()?;
+    Err(WireguardError::NotUp(name.to_owned()))
+}
+
+/// Ends the worker at SIGTERM or SIGINT, which a thread of its own waits for.
+fn stop_on_signals(mailbox: Arc<Mailbox>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
+    };
+    let wait = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        mailbox.stop();
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(wait))?;
+    Ok(())
+}

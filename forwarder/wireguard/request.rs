@@ -1,0 +1,167 @@
+//! The words of the cross-platform interface (wireguard.com/xplatform): a request as steps, in the
+//! order in which they stand.
+
+use std::net::SocketAddr;
+
+use packet::Prefix;
+use tunnel::{PresharedKey, PrivateKey, PublicKey};
+
+/// One line of a `set` request.
+pub(crate) enum Step {
+    /// `private_key`; all zeros takes the key away.
+    PrivateKey(Option<PrivateKey>),
+    /// `listen_port`; 0 lets the kernel choose.
+    ListenPort(u16),
+    /// `fwmark`; 0 is none.
+    Mark(u32),
+    /// `replace_peers=true`.
+    ReplacePeers,
+    /// `public_key`: what follows is about this peer.
+    Peer(PublicKey),
+    /// `update_only=true`: a peer that does not exist is not made.
+    UpdateOnly,
+    /// `remove=true`.
+    Remove,
+    /// `preshared_key`; all zeros takes it away.
+    PresharedKey(Option<PresharedKey>),
+    /// `endpoint`.
+    Endpoint(SocketAddr),
+    /// `persistent_keepalive_interval`, in seconds; 0 is off.
+    Keepalive(u16),
+    /// `replace_allowed_ips=true`.
+    ReplaceAllowed,
+    /// `allowed_ip`.
+    Allow(Prefix),
+    /// `protocol_version=1`, which says nothing.
+    Version,
+}
+
+/// Why a line means nothing to us; answered as `errno`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Invalid;
+
+/// Reads one line of a `set` request. `in_peer` says whether a `public_key` stood before it.
+pub(crate) fn step(line: &str, in_peer: bool) -> Result<Step, Invalid> {
+    let (key, value) = line.split_once('=').ok_or(Invalid)?;
+    if key == "public_key" {
+        return Ok(Step::Peer(PublicKey::from_bytes(hex_key(value)?)));
+    }
+    if in_peer {
+        peer_step(key, value)
+    } else {
+        device_step(key, value)
+    }
+}
+
+fn device_step(key: &str, value: &str) -> Result<Step, Invalid> {
+    Ok(match key {
+        "private_key" => {
+            let bytes = hex_key(value)?;
+            Step::PrivateKey((bytes != [0; 32]).then(|| PrivateKey::from_bytes(bytes)))
+        }
+        "listen_port" => Step::ListenPort(value.parse().map_err(|_| Invalid)?),
+        "fwmark" => Step::Mark(value.parse().map_err(|_| Invalid)?),
+        "replace_peers" => truth(value, Step::ReplacePeers)?,
+        _ => return Err(Invalid),
+    })
+}
+
+fn peer_step(key: &str, value: &str) -> Result<Step, Invalid> {
+    Ok(match key {
+        "update_only" => truth(value, Step::UpdateOnly)?,
+        "remove" => truth(value, Step::Remove)?,
+        "preshared_key" => {
+            let bytes = hex_key(value)?;
+            Step::PresharedKey((bytes != [0; 32]).then(|| PresharedKey::from_bytes(bytes)))
+        }
+        "endpoint" => Step::Endpoint(value.parse().map_err(|_| Invalid)?),
+        "persistent_keepalive_interval" => Step::Keepalive(value.parse().map_err(|_| Invalid)?),
+        "replace_allowed_ips" => truth(value, Step::ReplaceAllowed)?,
+        "allowed_ip" => Step::Allow(value.parse().map_err(|_| Invalid)?),
+        "protocol_version" if value == "1" => Step::Version,
+        _ => return Err(Invalid),
+    })
+}
+
+fn truth(value: &str, step: Step) -> Result<Step, Invalid> {
+    if value == "true" {
+        Ok(step)
+    } else {
+        Err(Invalid)
+    }
+}
+
+/// 32 bytes of hex, as keys are written here.
+fn hex_key(value: &str) -> Result<[u8; 32], Invalid> {
+    let digits = value.as_bytes();
+    if digits.len() != 64 {
+        return Err(Invalid);
+    }
+    let mut key = [0; 32];
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |d: u8| char::from(d).to_digit(16).ok_or(Invalid);
+        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+    }
+    Ok(key)
+}
+
+/// The hex that [`hex_key`] reads.
+pub(crate) fn hex(key: &[u8; 32]) -> String {
+    use std::fmt::Write;
+    key.iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_64_digits_of_hex_and_nothing_else() {
+        let digits = "0123456789abcdef".repeat(4);
+        let key = hex_key(&digits).expect("a key");
+        assert_eq!(hex(&key), digits);
+        assert!(hex_key(&digits[1..]).is_err());
+        assert!(hex_key(&"g".repeat(64)).is_err());
+        assert!(hex_key(&"é".repeat(32)).is_err());
+    }
+
+    #[test]
+    fn a_word_of_a_peer_means_nothing_before_a_peer_was_named() {
+        assert!(step("endpoint=192.0.2.1:51820", false).is_err());
+        assert!(matches!(
+            step("endpoint=192.0.2.1:51820", true),
+            Ok(Step::Endpoint(_))
+        ));
+        assert!(step("listen_port=51820", true).is_err());
+        assert!(matches!(
+            step("listen_port=51820", false),
+            Ok(Step::ListenPort(51820))
+        ));
+    }
+
+    #[test]
+    fn bad_values_and_unknown_words_are_refused() {
+        for line in [
+            "listen_port=70000",
+            "fwmark=-1",
+            "replace_peers=yes",
+            "colour=blue",
+            "listen_port",
+            "",
+        ] {
+            assert!(step(line, false).is_err(), "{line}");
+        }
+        for line in [
+            "allowed_ip=10.0.0.0/33",
+            "protocol_version=2",
+            "remove=false",
+        ] {
+            assert!(step(line, true).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The socket that `wg` speaks to: `/var/run/wireguard/NAME.sock`.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::interface::answer;
+use crate::mailbox::Mailbox;
+
+/// Where `wg` looks for the sockets of user-space interfaces.
+const DIRECTORY: &str = "/var/run/wireguard";
+/// A request of 65,536 peers with a few allowed IPs each has about 40 MiB.
+const REQUEST_MAX: u64 = 64 << 20;
+/// Who is silent for so long in the middle of a request is hung up on.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The socket; its file goes with it.
+pub(crate) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Why the socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody answers on it.
+    #[error("{0} is in use: another program runs this interface; stop it, or take another name")]
+    InUse(PathBuf),
+    /// The system refused.
+    #[error("cannot make {path}: {error}; it needs the rights of root")]
+    Io {
+        /// The socket, or its directory.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// Where the socket of interface `name` is.
+pub(crate) fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{name}.sock"))
+}
+
+impl Socket {
+    /// Listens for `wg`; a socket that a killed program left is replaced.
+    pub(super) fn listen(name: &str) -> Result<Socket, SocketError> {
+        let path = path(name);
+        let io = |error| SocketError::Io {
+            path: path.clone(),
+            error,
+        };
+        std::fs::create_dir_all(DIRECTORY).map_err(io)?;
+        if UnixStream::connect(&path).is_ok() {
+            return Err(SocketError::InUse(path));
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(io)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
+        Ok(Socket { listener, path })
+    }
+
+    /// A second handle, for the thread that serves.
+    pub(super) fn listener(&self) -> std::io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Nothing more can be done for a file that does not go.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Serves one connection after the other, each on a thread of its own, until the worker ends.
+pub(crate) fn serve(listener: &UnixListener, mailbox: &Arc<Mailbox>) {
+    for stream in listener.incoming() {
+        if mailbox.stopping() {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let mailbox = Arc::clone(mailbox);
+        std::thread::spawn(move || converse(stream, &mailbox));
+    }
+}
+
+/// Answers requests until the other end hangs up.
+fn converse(mut stream: UnixStream, mailbox: &Mailbox) {
+    let patient = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.try_clone());
+    let Ok(reading) = patient else { return };
+    let mut reader = BufReader::new(reading);
+    while let Some(request) = read_request(&mut reader) {
+        if stream
+            .write_all(answer(mailbox, request).as_bytes())
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The lines up to an empty one; `None` when there is no whole request any more.
+fn read_request(reader: &mut impl BufRead) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut limited = reader.take(REQUEST_MAX);
+    loop {
+        let mut line = String::new();
+        if limited.read_line(&mut line).ok()? == 0 || !line.ends_with('\n') {
+            return None;
+        }
+        line.pop();
+        if line.is_empty() {
+            return Some(lines);
+        }
+        lines.push(line);
+    }
+}

@@ -1,0 +1,143 @@
+//! A worker: one thread, its devices, its lanes, its flows.
+
+use std::sync::Arc;
+
+use datapath::{Forwarder, HealthChange, Outbox};
+use driver::{Engine, EngineError, Sent};
+use packet::{Batch, Datagrams, Frame, Now};
+use tokio::sync::mpsc;
+
+use crate::mailbox::{Desk, Mailbox};
+
+/// Buffers of a worker: what may be received, queued and under way at once. Pages that were never
+/// used take no memory.
+const BUFFERS: usize = 512;
+/// Frames and trains taken from each side in one breath.
+const RECEIVE_BATCH: usize = 32;
+/// Trains that may wait for the wire, and packets for the pods.
+const TRANSMIT_BATCH: usize = 256;
+
+/// One worker, ready to run on a thread of its own.
+pub struct Worker<E> {
+    engine: E,
+    forwarder: Forwarder,
+    out: Outbox,
+    frames: Batch<Frame>,
+    datagrams: Batch<Datagrams>,
+    sent: Sent,
+    now: Now,
+    mailbox: Arc<Mailbox>,
+    health: Option<mpsc::Sender<HealthChange>>,
+    /// Changes that control had no room for yet.
+    untold: Vec<HealthChange>,
+}
+
+impl<E: Engine> Worker<E> {
+    /// A worker whose buffers are `home`'s, and which tells `health` when a node begins or ceases
+    /// to answer.
+    pub fn new(
+        home: u16,
+        engine: E,
+        forwarder: Forwarder,
+        mailbox: Arc<Mailbox>,
+        health: Option<mpsc::Sender<HealthChange>>,
+    ) -> Worker<E> {
+        Worker {
+            engine,
+            forwarder,
+            out: Outbox::new(
+                tunnel::Outbox::new(home, BUFFERS, TRANSMIT_BATCH),
+                TRANSMIT_BATCH,
+            ),
+            frames: Batch::with_limit(RECEIVE_BATCH),
+            datagrams: Batch::with_limit(RECEIVE_BATCH),
+            sent: Sent::default(),
+            now: driver::now(),
+            mailbox,
+            health,
+            untold: Vec::new(),
+        }
+    }
+
+    /// Breathes until it is told to stop.
+    ///
+    /// # Errors
+    /// [`EngineError`] when a device is gone.
+    pub fn run(mut self) -> Result<(), EngineError> {
+        while !self.mailbox.stopping() {
+            self.breath()?;
+        }
+        Ok(())
+    }
+
+    /// Sleep, receive, handle, transmit.
+    ///
+    /// # Errors
+    /// [`EngineError`] when a device is gone.
+    pub fn breath(&mut self) -> Result<(), EngineError> {
+        let timeout = self
+            .forwarder
+            .poll_timeout()
+            .map(|due| due.since(self.now.time));
+        let arena = &mut self.out.tunnel.arena;
+        self.engine
+            .turn(timeout, arena, &mut self.frames, &mut self.datagrams)?;
+        self.now = driver::now();
+        self.read_mail();
+        let (now, out) = (self.now, &mut self.out);
+        while let Some(frame) = self.frames.pop() {
+            self.forwarder.handle_frame(now, frame, out);
+        }
+        while let Some(datagrams) = self.datagrams.pop() {
+            self.forwarder.handle_datagrams(now, datagrams, out);
+        }
+        self.forwarder.flush(now, out);
+        if self
+            .forwarder
+            .poll_timeout()
+            .is_some_and(|due| due <= now.time)
+        {
+            self.forwarder.handle_timeout(now, out);
+            self.tell_health();
+        }
+        self.transmit()
+    }
+
+    fn read_mail(&mut self) {
+        if let Some(snapshot) = self.mailbox.take_snapshot() {
+            let epoch = snapshot.epoch;
+            // Control keeps the one before until it sees the epoch: nothing large is freed here.
+            drop(self.forwarder.adopt(self.now, snapshot, &mut self.out));
+            self.mailbox.adopted(epoch);
+        }
+        while let Some(question) = self.mailbox.take_question() {
+            question(&mut Desk {
+                forwarder: &mut self.forwarder,
+                out: &mut self.out,
+                engine: &mut self.engine,
+                sent: &self.sent,
+                now: self.now,
+            });
+        }
+    }
+
+    fn transmit(&mut self) -> Result<(), EngineError> {
+        let Outbox { tunnel, pods, .. } = &mut self.out;
+        let sent = &mut self.sent;
+        self.engine
+            .transmit(pods, &mut tunnel.wire, &mut tunnel.arena, sent)?;
+        tunnel.ledger.sent = sent.pods + sent.wire;
+        Ok(())
+    }
+
+    fn tell_health(&mut self) {
+        self.untold.extend(self.forwarder.take_health_changes());
+        let Some(health) = &self.health else { return };
+        while let Some(change) = self.untold.first() {
+            if health.try_send(change.clone()).is_err() {
+                return;
+            }
+            self.untold.remove(0);
+        }
+    }
+}
