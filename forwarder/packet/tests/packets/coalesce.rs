@@ -129,6 +129,56 @@ fn a_wrong_checksum_stays_wrong_and_alone() {
 }
 
 #[test]
+fn different_tcp_options_are_not_merged() {
+    let segment = |index: u16, timestamp: u8| {
+        let options = [1, 1, 8, 10, 0, 0, 0, timestamp, 0, 0, 0, 9];
+        let sequence = u32::from(index) * 100;
+        let mut sample = plain(false, 6, tcp((1, 2), sequence, ACK, &options, &[7; 100]));
+        sample.identifier = index;
+        (0, sample.bytes())
+    };
+    let packets = [segment(0, 5), segment(1, 5), segment(2, 6)];
+    let out = coalesce(&packets, 4);
+    assert_eq!(out.len(), 2);
+    assert_eq!(cut(&out), packets);
+}
+
+// ffff is as good as 0 in one's complement, but no sum gives it, so cutting could not.
+#[test]
+fn a_tcp_checksum_of_ffff_stays_as_it_is() {
+    let mut packets = run(false, 0, &[ACK, ACK, ACK], 100);
+    let mut second = plain(false, 6, tcp((1, 2), 100, ACK, &[], &[7; 100]));
+    second.identifier = 1;
+    second.transport[20..22].fill(0);
+    let sum = [second.bytes()[36], second.bytes()[37]];
+    second.transport[20..22].copy_from_slice(&sum);
+    packets[1].1 = second.bytes();
+    assert_eq!(packets[1].1[36..38], [0, 0]);
+    assert_eq!(coalesce(&packets, 4).len(), 1, "as it is, it is merged");
+    packets[1].1[36..38].fill(0xff);
+    assert_eq!(cut(&coalesce(&packets, 4)), packets);
+}
+
+#[test]
+fn an_ipv4_checksum_of_ffff_stays_as_it_is() {
+    let with_identifier = |sequence: u32, identifier: u16| {
+        let mut sample = plain(false, 6, tcp((1, 2), sequence, ACK, &[], &[7; 100]));
+        sample.identifier = identifier;
+        (0, sample.bytes())
+    };
+    let (_, bytes) = with_identifier(0, 0);
+    let identifier = u16::from_be_bytes([bytes[10], bytes[11]]);
+    let mut packets = [
+        with_identifier(0, identifier),
+        with_identifier(100, identifier + 1),
+    ];
+    assert_eq!(packets[0].1[10..12], [0, 0]);
+    assert_eq!(coalesce(&packets, 4).len(), 1, "as it is, it is merged");
+    packets[0].1[10..12].fill(0xff);
+    assert_eq!(cut(&coalesce(&packets, 4)), packets);
+}
+
+#[test]
 fn packets_of_different_tags_are_never_merged_and_stay_in_order() {
     let mut packets = run(false, 0, &[ACK, ACK, ACK], 100);
     packets[1].0 = 1;

@@ -114,6 +114,18 @@ fn cwr_is_on_the_first_segment_and_fin_and_psh_are_on_the_last() {
 }
 
 #[test]
+fn a_udp_segment_whose_sum_is_zero_says_ffff() {
+    // What the checksum of the segment would be goes into its payload, and the sum is zero.
+    let mut sample = plain(false, 17, udp((1, 2), &[0; 200]));
+    let first = &on_the_wire(&super_packet(&sample, 100))[0];
+    let sum = [first[26], first[27]];
+    sample.transport[8..10].copy_from_slice(&sum);
+    let segments = on_the_wire(&super_packet(&sample, 100));
+    assert_eq!(segments[0][26..28], [0xff, 0xff]);
+    assert_right_checksums(&segments[0]);
+}
+
+#[test]
 fn a_plain_packet_gives_itself_with_its_checksum_finished() {
     for v6 in [false, true] {
         for sample in [
