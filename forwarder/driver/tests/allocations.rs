@@ -64,9 +64,9 @@ fn breathe(
 
 #[test]
 fn a_warm_engine_allocates_nothing() {
-    in_empty_network("a_warm_engine_allocates_nothing", || {
-        let bytes = pattern(20_500, 0);
-        for (offloads, segmentation) in [(TunOffloads::Udp, true), (TunOffloads::None, false)] {
+    for (offloads, segmentation) in [(TunOffloads::Udp, true), (TunOffloads::None, false)] {
+        in_empty_network("a_warm_engine_allocates_nothing", move || {
+            let bytes = pattern(20_500, 0);
             let lanes = vec![
                 lane(0, "127.0.0.1:0", |s| s.segmentation = segmentation),
                 lane(1, "127.0.0.1:0", |s| s.coalescing = segmentation),
@@ -99,6 +99,6 @@ fn a_warm_engine_allocates_nothing() {
             }
             assert_eq!(worker.sent.wire, 25 * 22);
             assert!(worker.sent.pods >= 25 * 11);
-        }
-    });
+        });
+    }
 }
