@@ -94,7 +94,9 @@ impl Codec<'_> {
             return;
         };
         let (version, kind) = match (list, fields.get("kind")) {
-            (Some(list), None) if !list.kind.is_empty() => (Some(list.api_version), Some(list.kind)),
+            (Some(list), None) if !list.kind.is_empty() => {
+                (Some(list.api_version), Some(list.kind))
+            }
             _ => {
                 let version = fields.need(&mut self.reader, "apiVersion", "write `apiVersion: v1`");
                 let kind = fields.need(
