@@ -95,6 +95,8 @@ impl Tree {
 pub fn documents(file: &str, text: &str) -> Result<Vec<Tree>, Problem> {
     let options = serde_saphyr::options! {
         with_snippet: false,
+        // Only true and false: a namespace may be called `y` or `no`, as YAML 1.2 has it.
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_events: 16_000_000,
             max_nodes: 4_000_000,
@@ -241,6 +243,20 @@ mod tests {
         assert_eq!(x.at, Place { line: 3, column: 8 });
         assert_eq!(items[1].text(), Some("7"));
         assert_eq!(items[1].at, Place { line: 4, column: 5 });
+    }
+
+    #[test]
+    fn only_true_and_false_are_booleans() {
+        let tree = one("[y, n, yes, off, On, true, false]");
+        let Value::List(items) = &tree.value else {
+            panic!()
+        };
+        assert!(
+            items[..5].iter().all(|item| item.text().is_some()),
+            "{items:?}"
+        );
+        assert_eq!(items[5].value, Value::Bool(true));
+        assert_eq!(items[6].value, Value::Bool(false));
     }
 
     #[test]

@@ -64,8 +64,12 @@ impl ClusterNumbers {
         if self.taken.len() >= SETS_MAX {
             return None;
         }
-        while self.last == 0 || self.taken.contains(&self.last) {
+        // Onwards from the last one, so that a number rests long before it means something else.
+        loop {
             self.last = self.last.wrapping_add(1);
+            if self.last != 0 && !self.taken.contains(&self.last) {
+                break;
+            }
         }
         self.taken.insert(self.last);
         self.by_labels.insert(labels.clone(), self.last);
