@@ -130,7 +130,7 @@ impl Codec<'_> {
 
     fn object(&mut self, tree: &Tree, version: &str, kind: &str) {
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        let Some(read) = reader_of(group, kind) else {
+        let Some(KindReader(read)) = reader_of(group, kind) else {
             self.skipped.push(Skipped {
                 api_version: version.into(),
                 kind: kind.into(),
@@ -150,12 +150,12 @@ impl Codec<'_> {
     }
 }
 
-/// Who reads a kind. The group counts: there are other projects' kinds of the same names.
-fn reader_of(
-    group: &str,
-    kind: &str,
-) -> Option<fn(&mut Reader<'_>, &Tree, Metadata) -> Option<Object>> {
-    Some(match (group, kind) {
+/// Who reads the objects of a kind.
+struct KindReader(fn(&mut Reader<'_>, &Tree, Metadata) -> Option<Object>);
+
+/// The group counts: there are other projects' kinds of the same names.
+fn reader_of(group: &str, kind: &str) -> Option<KindReader> {
+    Some(KindReader(match (group, kind) {
         ("", "Node") => node::read,
         ("", "Namespace") => metadata::namespace,
         ("", "Pod") => pod::read,
@@ -170,5 +170,5 @@ fn reader_of(
             foreign::baseline_admin_network_policy
         }
         _ => return None,
-    })
+    }))
 }
