@@ -15,6 +15,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -77,8 +78,8 @@ pub struct HostPlan {
     pub service_frontends: Vec<Address>,
     /// This node's InternalIPs: the source of what the host itself sends to other clusters.
     pub own_addresses: Vec<Address>,
-    /// The UDP ports that the wire listens on.
-    pub wire_ports: Vec<u16>,
+    /// Where the wire listens; an unspecified address stands for all of `own_addresses`.
+    pub wire: Vec<SocketAddr>,
 }
 
 /// Packets that the table dropped, each kind since the node started.
@@ -208,7 +209,7 @@ impl Host {
             changed,
             tasks,
         };
-        let refusals = host.apply(None).await?;
+        let refusals = host.apply(None, true).await?;
         match refusals.into_iter().next() {
             Some(refusal) => Err(refusal),
             None => Ok(host),
@@ -222,7 +223,7 @@ impl Host {
         let before = self.applied.clone();
         self.plan = plan;
         let there = nft::table_exists()?;
-        let refusals = self.apply(there.then_some(&before)).await?;
+        let refusals = self.apply(there.then_some(&before), false).await?;
         let forwarding = probe::forwarding(&self.plan).err();
         self.warnings
             .extend(refusals.iter().chain(&forwarding).map(ToString::to_string));
@@ -258,8 +259,13 @@ impl Host {
     /// Leaves what a crash would leave: with [`OnCrash::Closed`], blackholes.
     pub fn leave_closed(self) {}
 
-    /// Does the plan; `before` is what the table says, if that is known.
-    async fn apply(&mut self, before: Option<&Ruleset>) -> Result<Vec<HostError>, HostError> {
+    /// Does the plan; `before` is what the table says, if that is known. At the start, a host with
+    /// refusals stays as it was.
+    async fn apply(
+        &mut self,
+        before: Option<&Ruleset>,
+        starting: bool,
+    ) -> Result<Vec<HostError>, HostError> {
         let families = probe::families();
         let v6 = families.contains(&false);
         let mut tuns = Vec::new();
@@ -271,8 +277,7 @@ impl Host {
         probe::bound_services(&self.plan, &addresses)?;
         let survey = pods::survey(&self.handle, &self.plan).await?;
         self.warnings = survey.warnings;
-        // Before anything is done: a host that is refused at start stays as it was.
-        if before.is_none() && !survey.refusals.is_empty() {
+        if starting && !survey.refusals.is_empty() {
             return Ok(survey.refusals);
         }
         let source = |v4: bool| {
@@ -280,11 +285,16 @@ impl Host {
             own.find(|address| address.is_v4() == v4 && addresses.contains(address))
         };
         let strict = probe::strict_reverse_path(&self.plan);
+        let wire = if strict {
+            sockets(&self.plan)
+        } else {
+            Vec::new()
+        };
         let wanted = rules::Wanted {
             tuns: &tuns,
             remote: &self.plan.remote_prefixes,
             on_crash: self.plan.on_crash,
-            wire_ports: if strict { &self.plan.wire_ports } else { &[] },
+            wire: &wire,
             source4: source(true),
             source6: source(false),
         };
@@ -296,6 +306,10 @@ impl Host {
         nft::run(&ruleset.script(before))?;
         self.applied = ruleset;
         self.warnings.extend(probe::firewalls(&self.plan));
+        if strict {
+            self.warnings
+                .extend(probe::neighbours(&self.handle, &self.plan).await?);
+        }
         Ok(survey.refusals)
     }
 }
@@ -363,6 +377,24 @@ fn check(plan: &HostPlan) -> Result<(), HostError> {
         Some(name) => Err(HostError::Name(name.clone())),
         None => Ok(()),
     }
+}
+
+/// The wire's sockets, each with an address of its own. IPv6 has no reverse-path check.
+fn sockets(plan: &HostPlan) -> Vec<(Address, u16)> {
+    let mut sockets = Vec::new();
+    for socket in &plan.wire {
+        let any = socket.ip().is_unspecified();
+        let own = plan.own_addresses.iter().copied().filter(|_| any);
+        let named = (!any).then(|| Address::from(socket.ip()));
+        sockets.extend(
+            own.chain(named)
+                .filter(Address::is_v4)
+                .map(|address| (address, socket.port())),
+        );
+    }
+    sockets.sort();
+    sockets.dedup();
+    sockets
 }
 
 fn is_ours(message: &RouteNetlinkMessage) -> bool {

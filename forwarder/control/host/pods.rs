@@ -10,6 +10,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
 
+use super::marks::WIRE_MARK;
 use super::rules::route_address;
 use super::ruleset::Place;
 use super::{HostError, HostPlan, Intercept, links};
@@ -126,6 +127,30 @@ pub(super) fn speakable(name: &str) -> bool {
 }
 
 async fn way(handle: &Handle, address: Address) -> Result<Way, HostError> {
+    let found = lookup(handle, address, RouteFlags::FibMatch, None).await?;
+    Ok(found.map_or(Way::None, |route| read(&route)))
+}
+
+/// The interface by which a packet of the wire gets to that address without a gateway.
+pub(super) async fn on_link(
+    handle: &Handle,
+    address: Address,
+) -> Result<Option<String>, HostError> {
+    let route = lookup(handle, address, RouteFlags::empty(), Some(WIRE_MARK)).await?;
+    let Some(Way::Link { index, .. }) = route.as_ref().map(read) else {
+        return Ok(None);
+    };
+    let by_gateway = route.is_some_and(|route| has_gateway(&route));
+    let link = links::by_index(handle, index).await?;
+    Ok(link.filter(|_| !by_gateway).map(|link| link.name))
+}
+
+async fn lookup(
+    handle: &Handle,
+    address: Address,
+    flags: RouteFlags,
+    mark: Option<u32>,
+) -> Result<Option<RouteMessage>, HostError> {
     let mut query = RouteMessage::default();
     let v4 = address.is_v4();
     query.header.address_family = if v4 {
@@ -134,21 +159,16 @@ async fn way(handle: &Handle, address: Address) -> Result<Way, HostError> {
         AddressFamily::Inet6
     };
     query.header.destination_prefix_length = if v4 { 32 } else { 128 };
-    query.header.flags = RouteFlags::FibMatch;
-    query
-        .attributes
-        .push(RouteAttribute::Destination(route_address(address)));
+    query.header.flags = flags;
+    let destination = RouteAttribute::Destination(route_address(address));
+    query.attributes.push(destination);
+    query.attributes.extend(mark.map(RouteAttribute::Mark));
     let mut answers = std::pin::pin!(handle.route().get(query).execute());
     match answers.try_next().await {
-        Ok(Some(route)) => Ok(read(&route)),
-        Ok(None) => Ok(Way::None),
-        Err(rtnetlink::Error::NetlinkError(error)) if is_no_route(error.raw_code()) => {
-            Ok(Way::None)
+        Err(rtnetlink::Error::NetlinkError(error)) if is_no_route(error.raw_code()) => Ok(None),
+        other => {
+            other.map_err(|error| HostError::netlink(format!("the route to {address}"), &error))
         }
-        Err(error) => Err(HostError::netlink(
-            format!("the route to {address}"),
-            &error,
-        )),
     }
 }
 
@@ -169,12 +189,7 @@ fn read(route: &RouteMessage) -> Way {
         128
     };
     let length = route.header.destination_prefix_length;
-    let by_gateway = route.attributes.iter().any(|attribute| {
-        matches!(
-            attribute,
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)
-        )
-    });
+    let by_gateway = has_gateway(route);
     if length == 0 || (by_gateway && length < full) {
         return Way::Away;
     }
@@ -188,5 +203,14 @@ fn read(route: &RouteMessage) -> Way {
     index.map_or(Way::None, |index| Way::Link {
         index,
         alone: length == full && !by_gateway,
+    })
+}
+
+fn has_gateway(route: &RouteMessage) -> bool {
+    route.attributes.iter().any(|attribute| {
+        matches!(
+            attribute,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)
+        )
     })
 }

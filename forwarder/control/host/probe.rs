@@ -4,9 +4,10 @@ use std::fs;
 use std::process::Command;
 
 use packet::Address;
+use rtnetlink::Handle;
 
 use super::links::{self, sysctl};
-use super::{HostError, HostPlan, nft};
+use super::{HostError, HostPlan, nft, pods};
 
 /// Why this host passes no packets on, if so.
 pub(super) fn forwarding(plan: &HostPlan) -> Result<(), HostError> {
@@ -42,13 +43,37 @@ pub(super) fn strict_reverse_path(plan: &HostPlan) -> bool {
     let Ok(entries) = fs::read_dir("/proc/sys/net/ipv4/conf") else {
         return false;
     };
-    let all = sysctl("ipv4/conf/all/rp_filter").unwrap_or(0);
-    entries.flatten().any(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = plan.tuns.contains(&name);
-        let own = sysctl(&format!("ipv4/conf/{name}/rp_filter")).unwrap_or(0);
-        !ours && !["all", "default", "lo"].contains(&name.as_str()) && own.max(all) == 1
-    })
+    let names = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let not_the_wire = |name: &String| {
+        plan.tuns.contains(name) || ["all", "default", "lo"].contains(&name.as_str())
+    };
+    names
+        .filter(|name| !not_the_wire(name))
+        .any(|name| is_strict(&name))
+}
+
+fn is_strict(device: &str) -> bool {
+    let value = |name| sysctl(&format!("ipv4/conf/{name}/rp_filter")).unwrap_or(0);
+    value("all").max(value(device)) == 1
+}
+
+/// Where the way back is checked strictly, a node of another cluster on the same link gets no
+/// answer to its ARP requests: the way to it is through us, and ARP has no ports to tell it by.
+pub(super) async fn neighbours(handle: &Handle, plan: &HostPlan) -> Result<Vec<String>, HostError> {
+    let nodes = plan
+        .remote_prefixes
+        .iter()
+        .filter(|prefix| prefix.is_v4() && prefix.length() == 32);
+    let mut found = Vec::new();
+    for node in nodes.map(|prefix| prefix.address()) {
+        let device = pods::on_link(handle, node).await?;
+        found.extend(device.filter(|device| is_strict(device)).map(|device| format!(
+            "{node}, of another cluster, is on the link of {device} and gets no answer to its ARP requests there, because rp_filter is strict: set net.ipv4.conf.{device}.rp_filter to 2"
+        )));
+    }
+    Ok(found)
 }
 
 /// A firewall that drops what it does not know would drop what we write: a sentence for each chain

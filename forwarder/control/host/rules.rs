@@ -4,11 +4,11 @@
 
 use futures_util::TryStreamExt as _;
 use packet::{Address, Prefix};
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
+use rtnetlink::packet_route::{AddressFamily, IpProtocol};
 use rtnetlink::{Handle, IpVersion};
 use std::net::IpAddr;
 
@@ -27,8 +27,8 @@ pub(super) struct Rule {
     /// Matched under [`MARK_MASK`].
     pub(super) mark: Option<u32>,
     pub(super) input: Option<String>,
-    /// A UDP source port.
-    pub(super) port: Option<u16>,
+    /// UDP from this address and port.
+    pub(super) udp_from: Option<(Address, u16)>,
     /// The table to look into; `None`: on to the host's own rules.
     pub(super) table: Option<u32>,
 }
@@ -51,8 +51,8 @@ pub(super) struct Wanted<'a> {
     pub(super) tuns: &'a [(String, u32)],
     pub(super) remote: &'a [Prefix],
     pub(super) on_crash: OnCrash,
-    /// UDP ports of the wire whose packets need a way back that strict `rp_filter` accepts.
-    pub(super) wire_ports: &'a [u16],
+    /// Sockets of the wire whose packets need a way back that strict `rp_filter` accepts.
+    pub(super) wire: &'a [(Address, u16)],
     /// The source of the host's own packets, by family.
     pub(super) source4: Option<Address>,
     pub(super) source6: Option<Address>,
@@ -67,7 +67,7 @@ pub(super) fn rules(wanted: &Wanted<'_>, v4: bool) -> Vec<Rule> {
         priority,
         mark: None,
         input: None,
-        port: None,
+        udp_from: None,
         table: None,
     };
     let mut rules = vec![
@@ -78,11 +78,16 @@ pub(super) fn rules(wanted: &Wanted<'_>, v4: bool) -> Vec<Rule> {
         },
     ];
     // The reverse-path check of a datagram from a node inside `remote` asks for the way to it
-    // without our mark (fib_validate_source, src_valid_mark off), but with the ports turned round.
-    for port in wanted.wire_ports.iter().filter(|_| v4) {
+    // without our mark (fib_validate_source, src_valid_mark off), but with addresses and ports
+    // turned round. Pods cannot use this way, because they do not get through with the host's
+    // source. With `iif lo` beside the ports the rule was never met (Linux 6.18).
+    for &udp_from in wanted
+        .wire
+        .iter()
+        .filter(|(address, _)| address.is_v4() == v4)
+    {
         rules.push(Rule {
-            input: Some(String::from("lo")),
-            port: Some(*port),
+            udp_from: Some(udp_from),
             ..rule(PRIORITY_WIRE_BACK)
         });
     }
@@ -315,10 +320,10 @@ impl Rule {
         if let Some(input) = &self.input {
             attributes.push(RuleAttribute::Iifname(input.clone()));
         }
-        if let Some(port) = self.port {
-            attributes.push(RuleAttribute::IpProtocol(
-                rtnetlink::packet_route::IpProtocol::Udp,
-            ));
+        if let Some((address, port)) = self.udp_from {
+            message.header.src_len = if self.v4 { 32 } else { 128 };
+            attributes.push(RuleAttribute::Source(address.to_ip()));
+            attributes.push(RuleAttribute::IpProtocol(IpProtocol::Udp));
             attributes.push(RuleAttribute::SourcePortRange(RulePortRange {
                 start: port,
                 end: port,
@@ -346,21 +351,24 @@ fn read_rule(message: &RuleMessage) -> Option<Rule> {
         priority: 0,
         mark: None,
         input: None,
-        port: None,
+        udp_from: None,
         table: None,
     };
+    let (mut source, mut port) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(priority) => rule.priority = *priority,
             RuleAttribute::FwMark(mark) => rule.mark = Some(*mark),
             RuleAttribute::FwMask(mask) if *mask != MARK_MASK => return None,
             RuleAttribute::Iifname(name) => rule.input = Some(name.clone()),
-            RuleAttribute::SourcePortRange(range) => rule.port = Some(range.start),
+            RuleAttribute::Source(from) => source = Some(Address::from(*from)),
+            RuleAttribute::SourcePortRange(range) => port = Some(range.start),
             RuleAttribute::Table(table) => rule.table = Some(*table),
-            RuleAttribute::Destination(_) | RuleAttribute::Source(_) => return None,
+            RuleAttribute::Destination(_) => return None,
             _ => {}
         }
     }
+    rule.udp_from = source.zip(port);
     if message.header.action != RuleAction::ToTable {
         rule.table = None;
     }
