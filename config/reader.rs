@@ -12,7 +12,11 @@ use crate::{Place, Problem};
 pub struct Reader<'f> {
     file: &'f str,
     problems: Vec<Problem>,
+    found: usize,
 }
+
+/// So many problems of one file are kept; of the rest only their number.
+const PROBLEMS_MAX: usize = 100;
 
 impl<'f> Reader<'f> {
     /// A reader of values that stand in `file`.
@@ -20,13 +24,17 @@ impl<'f> Reader<'f> {
         Reader {
             file,
             problems: Vec::new(),
+            found: 0,
         }
     }
 
     /// Adds a problem.
     pub fn complain(&mut self, at: Place, message: impl Into<String>, hint: impl Into<String>) {
-        self.problems
-            .push(Problem::new(self.file, at, message, hint));
+        self.found += 1;
+        if self.found <= PROBLEMS_MAX {
+            self.problems
+                .push(Problem::new(self.file, at, message, hint));
+        }
     }
 
     /// A map's fields; `what` names the map for people, such as `` `wire` ``.
@@ -114,12 +122,18 @@ impl<'f> Reader<'f> {
 
     /// How many problems there are by now.
     pub fn count(&self) -> usize {
-        self.problems.len()
+        self.found
     }
 
     /// All that was wrong, in the order of the file.
     pub fn finish(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|p| (p.line, p.column));
+        if self.found > PROBLEMS_MAX {
+            let message = format!("{} more problems", self.found - PROBLEMS_MAX);
+            let hint = "mend these first";
+            self.problems
+                .push(Problem::new(self.file, Place::default(), message, hint));
+        }
         self.problems
     }
 
@@ -243,6 +257,18 @@ mod tests {
                 "t.yaml:3:7: `flag` must be true or false, not \"maybe\"|",
             ]
         );
+    }
+
+    #[test]
+    fn the_number_of_problems_that_are_kept_is_bounded() {
+        let trees = documents("t.yaml", &"- 1\n".repeat(1000)).unwrap();
+        let mut reader = Reader::new("t.yaml");
+        for item in reader.list(&trees[0], "the file").unwrap() {
+            reader.text(item, "an item");
+        }
+        let problems = reader.finish();
+        assert_eq!(problems.len(), PROBLEMS_MAX + 1);
+        assert_eq!(problems[PROBLEMS_MAX].message, "900 more problems");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What `config/examples` shows is read by those who would read it in earnest.
-#![expect(clippy::disallowed_methods, reason = "the room is pure, its test reads files")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the room is pure, its test reads files"
+)]
 
 use std::path::Path;
 
