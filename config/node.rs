@@ -379,6 +379,24 @@ wire: {listen: \"192.0.2.1:51871\"}
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_changed_file_is_read_or_refused_but_never_panics(
+            at in 0..400usize,
+            remove in 0..30usize,
+            insert in "[-a-z0-9:{}\\[\\],\"'&*|>#%@!?\n\t /.]{0,8}",
+        ) {
+            let mut text: Vec<char> = GOOD.chars().collect();
+            let at = at.min(text.len());
+            let end = (at + remove).min(text.len());
+            text.splice(at..end, insert.chars());
+            let text: String = text.into_iter().collect();
+            for problem in parse(&text).err().unwrap_or_default() {
+                proptest::prop_assert!(!problem.render(&text).is_empty());
+            }
+        }
+    }
+
     #[test]
     fn a_file_that_is_not_there_is_a_problem_of_the_whole_file() {
         let problems = Config::load(Path::new("no-such.yaml")).unwrap_err();

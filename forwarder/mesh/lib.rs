@@ -22,6 +22,7 @@ mod world;
 
 pub use codec::{Parsed, Skipped, parse};
 pub use object::*;
+pub use pods::PodView;
 pub use scope::Scope;
 pub use status::{Source, State, Status};
 pub use world::{Compiled, Event, HostView, Settings, World};

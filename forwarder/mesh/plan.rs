@@ -12,7 +12,7 @@ use crate::identity::Numbers;
 use crate::inventory::{self, ClusterObjects};
 use crate::nodes::directory;
 use crate::object::{Located, Object};
-use crate::pods::PodEntry;
+use crate::pods::{PodEntry, PodView};
 use crate::scope::Scopes;
 use crate::status::Report;
 use crate::world::{HostView, Settings};
@@ -49,8 +49,12 @@ pub(crate) struct Known<'w> {
 }
 
 impl Plan {
-    /// Makes all of it.
-    pub(crate) fn of(known: &Known<'_>, memory: &mut Memory, report: &mut Report) -> Plan {
+    /// Makes all of it, and lists the pods for people.
+    pub(crate) fn of(
+        known: &Known<'_>,
+        memory: &mut Memory,
+        report: &mut Report,
+    ) -> (Plan, Vec<PodView>) {
         let settings = known.settings;
         let scopes = Scopes::new(settings.id, &settings.cluster, &settings.clusters);
         let clusters = known.clusters(report);
@@ -69,7 +73,8 @@ impl Plan {
             &mut memory.services,
             report,
         );
-        Plan {
+        let views = pods::views(&pods, &identified.endpoints);
+        let plan = Plan {
             loaded: known.loaded,
             endpoints: identified.endpoints,
             identities: identified.identities,
@@ -78,7 +83,8 @@ impl Plan {
             routes,
             nodes: directory.peers,
             own: directory.own,
-        }
+        };
+        (plan, views)
     }
 
     /// What the host's rules must know of it.

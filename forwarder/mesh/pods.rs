@@ -19,6 +19,8 @@ pub(crate) struct PodEntry<'w> {
     pub(crate) pod: &'w Pod,
     /// Its own addresses; none of a pod in its node's network.
     pub(crate) addresses: Vec<Address>,
+    /// The addresses of its node, if it is in the node's network.
+    pub(crate) of_node: Vec<Address>,
     pub(crate) labels: Labels,
     held: Held<'w, Pod>,
 }
@@ -37,14 +39,12 @@ pub(crate) fn entries<'w>(
             let pod = held.object;
             report.enforced(cluster, held.located);
             note_forged_labels(cluster, held, report);
-            let mut addresses = Vec::new();
+            let (mut addresses, mut of_node) = (Vec::new(), Vec::new());
             for &address in &pod.addresses {
-                // A node's address is the node's, whoever shares it.
-                if directory.at(address).is_some() {
-                    continue;
-                }
                 match scopes.refuses(cluster, address) {
                     Some(reason) => report.say(cluster, held.located, State::Refused, reason),
+                    // A node's address is the node's, whoever shares it.
+                    None if directory.at(address).is_some() => of_node.push(address),
                     None if pod.host_network => {
                         let reason =
                             format!("{address} of its node's network is no node's InternalIP");
@@ -57,6 +57,7 @@ pub(crate) fn entries<'w>(
                 cluster,
                 pod,
                 addresses,
+                of_node,
                 labels: security_labels(scopes.name(cluster), objects, pod, selected),
                 held,
             });
@@ -149,6 +150,44 @@ impl PodEntry<'_> {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.pod.namespace, self.pod.name)
     }
+}
+
+/// A pod as people ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Id of its cluster.
+    pub cluster: u8,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The name of its node; empty while it is not scheduled.
+    pub node: String,
+    /// The addresses that are believed; of a pod in its node's network they are the node's.
+    pub addresses: Vec<Address>,
+    /// Its identity; none while it has no address that is believed.
+    pub identity: Option<Identity>,
+}
+
+/// All pods, as they are identified.
+pub(crate) fn views(
+    entries: &[PodEntry<'_>],
+    endpoints: &BTreeMap<Address, Arc<Endpoint>>,
+) -> Vec<PodView> {
+    let view = |entry: &PodEntry<'_>| {
+        let believed = entry.addresses.iter().chain(&entry.of_node);
+        let addresses: Vec<Address> = believed.copied().collect();
+        let endpoint = addresses.first().and_then(|first| endpoints.get(first));
+        PodView {
+            cluster: entry.cluster,
+            namespace: entry.pod.namespace.clone(),
+            name: entry.pod.name.clone(),
+            node: entry.pod.node.clone(),
+            identity: endpoint.map(|endpoint| endpoint.identity),
+            addresses,
+        }
+    };
+    entries.iter().map(view).collect()
 }
 
 /// Who everybody is.

@@ -278,15 +278,7 @@ impl<'w> Sources<'_, 'w> {
                     .find(|p| p.name == *name && p.protocol == port.protocol)
                     .map(|p| p.port),
             };
-            // A pod in its node's network answers at the node's address.
-            let addresses = if pod.host_network {
-                &pod.addresses
-            } else {
-                &entry.addresses
-            };
-            let allowed = addresses
-                .iter()
-                .filter(|a| self.scopes.refuses(entry.cluster, **a).is_none());
+            let allowed = entry.addresses.iter().chain(&entry.of_node);
             found.extend(allowed.filter_map(|&address| {
                 Some(Found {
                     address,

@@ -12,6 +12,7 @@ use tunnel::PublicKey;
 use crate::codec::Parsed;
 use crate::object::{Located, Object};
 use crate::plan::{Known, Memory, Plan};
+use crate::pods::PodView;
 use crate::routes;
 use crate::scope::Scope;
 use crate::status::{Report, Source, Status};
@@ -96,6 +97,8 @@ pub struct Compiled {
     pub sources: Vec<Source>,
     /// The labels of each identity that a pod has.
     pub identities: Vec<(Identity, Labels)>,
+    /// All pods of all clusters, by cluster, namespace and name.
+    pub pods: Vec<PodView>,
 }
 
 /// What the host's rules must know of the mesh.
@@ -204,7 +207,7 @@ impl World {
             files,
             silent: &self.silent,
         };
-        let plan = Plan::of(&known, &mut self.memory, &mut report);
+        let (plan, pods) = Plan::of(&known, &mut self.memory, &mut report);
         let host = plan.host_view(&self.settings);
         let identities = plan.identities.clone();
         let snapshot = self.snapshot(plan);
@@ -218,6 +221,7 @@ impl World {
                 .map(|(key, file)| file.source(key))
                 .collect(),
             identities,
+            pods,
         })
     }
 

@@ -73,6 +73,14 @@ fn nodes_and_pods_in_their_network_have_the_nodes_identity() {
     assert_eq!(identity(&mesh, "203.0.113.5"), Some(Identity::WORLD));
     assert_eq!(identity(&mesh, "10.2.3.4"), None);
     assert_eq!(mesh.complaints(), [] as [&str; 0]);
+    let agent = mesh
+        .last
+        .pods
+        .iter()
+        .find(|p| p.name == "agent-eu-2")
+        .unwrap();
+    assert_eq!(agent.addresses, [address("192.0.2.11")]);
+    assert_eq!(agent.identity, Some(Identity::REMOTE_NODE));
 }
 
 #[test]
@@ -186,6 +194,15 @@ fn a_clusters_pods_stay_within_its_prefixes() {
         ["us/pods.yaml:2 10.1.0.9 is outside of the prefixes of cluster us"]
     );
     assert_eq!(identity(&mesh, "10.1.0.9"), None);
+    mesh.write(
+        2,
+        "pods.yaml",
+        &pod("x", "thief", "us-1", "192.0.2.1", "app: front"),
+    );
+    assert_eq!(
+        mesh.complaints(),
+        ["us/pods.yaml:2 192.0.2.1 is outside of the prefixes of cluster us"]
+    );
     mesh.write(1, "pods.yaml", &pod("x", "stray", "eu-1", "10.2.0.9", ""));
     assert_eq!(
         mesh.says("Pod", "stray"),
