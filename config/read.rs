@@ -15,28 +15,28 @@ const ADDRESS: &str = "an address with a port, such as \"192.0.2.1:51871\"";
 const PREFIX: &str =
     "a prefix, such as 10.2.0.0/16 or \"fd10:2::/64\", with zeros behind its length";
 
+/// The keys of the file.
+const KEYS: [&str; 12] = [
+    "cluster",
+    "node",
+    "stateDir",
+    "socket",
+    "manifests",
+    "clusters",
+    "pods",
+    "wire",
+    "workers",
+    "lanes",
+    "flows",
+    "probe",
+];
+
 /// All of the file. Everything is read before anything that is missing ends it, so that all
 /// problems come at once.
 pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<Config> {
     let base = at.parent().unwrap_or(Path::new("/"));
     let top = reader.fields(tree, "the file")?;
-    top.only(
-        reader,
-        &[
-            "cluster",
-            "node",
-            "stateDir",
-            "socket",
-            "manifests",
-            "clusters",
-            "pods",
-            "wire",
-            "workers",
-            "lanes",
-            "flows",
-            "probe",
-        ],
-    );
+    top.only(reader, &KEYS);
     let own = top
         .need(reader, "cluster", "write `cluster: {name: eu, id: 1}`")
         .and_then(|tree| own_cluster(reader, tree));

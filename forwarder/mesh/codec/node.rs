@@ -36,13 +36,15 @@ pub(super) fn read(reader: &mut Reader<'_>, tree: &Tree, metadata: Metadata) -> 
 fn internal_addresses(reader: &mut Reader<'_>, status: &Tree) -> Vec<Address> {
     let mut addresses = Vec::new();
     for item in items(reader, status.get("addresses"), "`status.addresses`") {
-        if item.get("type").and_then(Tree::text) != Some("InternalIP") {
+        let Some(fields) = reader.fields(item, "an item of `status.addresses`") else {
             continue;
+        };
+        let hint = "write `- {type: InternalIP, address: 192.0.2.1}`";
+        let kind = fields.need(reader, "type", hint);
+        let text = fields.need(reader, "address", hint);
+        if let (Some("InternalIP"), Some(text)) = (kind.and_then(Tree::text), text) {
+            addresses.extend(address(reader, text, "a node's address"));
         }
-        let address = item
-            .get("address")
-            .and_then(|tree| address(reader, tree, "a node's address"));
-        addresses.extend(address);
     }
     addresses
 }

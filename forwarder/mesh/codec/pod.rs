@@ -37,8 +37,9 @@ fn addresses(reader: &mut Reader<'_>, status: &Tree) -> Vec<Address> {
     let mut addresses: Vec<Address> = Vec::new();
     let what = "a pod's address";
     for item in items(reader, status.get("podIPs"), "`status.podIPs`") {
-        let ip = item.get("ip").and_then(|tree| address(reader, tree, what));
-        addresses.extend(ip);
+        let fields = reader.fields(item, "an item of `status.podIPs`");
+        let ip = fields.and_then(|fields| fields.need(reader, "ip", "write `- ip: 10.1.0.5`"));
+        addresses.extend(ip.and_then(|tree| address(reader, tree, what)));
     }
     // Kubernetes writes both; people who write manifests by hand may write only this one.
     if addresses.is_empty()

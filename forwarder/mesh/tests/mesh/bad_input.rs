@@ -45,6 +45,14 @@ fn what_makes_no_object_is_said_at_its_place() {
             "f.yaml:4:24: a pod's address: \"10.1.0.300\" is not an IP address",
         ),
         (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nstatus: {podIPs: [10.1.0.3]}\n".into(),
+            "f.yaml:4:19: an item of `status.podIPs` must be a map, not \"10.1.0.3\"",
+        ),
+        (
+            "apiVersion: v1\nkind: Node\nmetadata: {name: x}\nstatus: {addresses: [{address: 192.0.2.1}]}\n".into(),
+            "f.yaml:4:22: an item of `status.addresses` has no `type`",
+        ),
+        (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nstatus: {podIP: \"::ffff:10.1.0.3\"}\n".into(),
             "f.yaml:4:17: a pod's address: ::ffff:10.1.0.3 is an IPv4 address in disguise",
         ),
