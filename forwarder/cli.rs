@@ -1,11 +1,22 @@
 //! What people type: one file per verb.
 
+mod ask;
+mod check;
+mod clean;
+mod explain;
 mod key;
+mod node;
+mod run;
+mod status;
 mod wireguard;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// The socket of a node whose file names none.
+const SOCKET: &str = "/run/farlane/farlane.sock";
 
 /// Pods of all clusters, one mesh: a user-space data plane for kernels without eBPF.
 ///
@@ -28,10 +39,30 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run this node, in the foreground, until SIGTERM or SIGINT; SIGHUP reads everything again
+    Run(run::Run),
+    /// Say everything that is wrong or not supported in node files and manifests
+    Check(check::Check),
+    /// Show the running node: workers, peers, services, drops, drivers
+    Status(status::Status),
+    /// Show the decision for a new flow, and each step to it
+    Explain(explain::Explain),
     /// Make a WireGuard key, or show the public one
     Key(key::Key),
+    /// Print this node's Node object, ready to lie among the other clusters' manifests
+    Node(node::Node),
+    /// Remove what a crashed node left on this host
+    Clean(clean::Clean),
     /// Make a plain WireGuard interface for wg and wg-quick
     Wireguard(wireguard::Wireguard),
+}
+
+/// Where the running node listens.
+#[derive(Debug, clap::Args)]
+struct Socket {
+    /// The node's socket
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
 }
 
 /// An error that ends a verb: one sentence that says what to do.
@@ -48,7 +79,13 @@ pub fn main() -> ExitCode {
         wireguard::Wireguard::parse().run()
     } else {
         match Args::parse().verb {
+            Verb::Run(verb) => verb.run(),
+            Verb::Check(verb) => verb.run(),
+            Verb::Status(verb) => verb.run(),
+            Verb::Explain(verb) => verb.run(),
             Verb::Key(verb) => verb.run(),
+            Verb::Node(verb) => verb.run(),
+            Verb::Clean(verb) => verb.run(),
             Verb::Wireguard(verb) => verb.run(),
         }
     };
@@ -66,4 +103,16 @@ fn log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Reads a node's file.
+fn load(file: &Path) -> Result<config::Config, Failure> {
+    config::Config::load(file).map_err(|problems| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let all: Vec<String> = problems
+            .iter()
+            .map(|problem| problem.render(&text))
+            .collect();
+        all.join("\n").into()
+    })
 }

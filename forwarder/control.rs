@@ -1,4 +1,331 @@
-//! The control thread: it turns what the sources say into snapshots, and keeps the host's own
-//! routing in step with them.
+//! The control thread: what is read (manifests, health, signals) becomes events of the world, and
+//! what the world compiles goes to the host's rules and to the workers.
 
 pub mod host;
+mod intake;
+mod last_good;
+pub mod report;
+mod server;
+mod sources;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::Config;
+use datapath::{HealthChange, Snapshot};
+use mesh::{Compiled, Event, World};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tunnel::PublicKey;
+
+use crate::mailbox::Mailbox;
+use host::{Host, HostError};
+use intake::Intake;
+use server::{Request, Server, ServerError};
+use sources::Seen;
+
+pub(crate) use sources::is_manifest;
+
+/// How long a burst of changes is gathered before it is compiled: far under the second in which a
+/// change is to be applied, and long enough for a tool that writes many files.
+const BURST: Duration = Duration::from_millis(20);
+
+/// Why control could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Manifests are wrong, and there is no last good version of them.
+    #[error("{}\nfarlane: what is wrong above was never right before; mend it and start again", .0.join("\n"))]
+    FirstStart(Vec<String>),
+    /// A source cannot be read.
+    #[error("cannot read the manifests in {path}: {error}")]
+    Source {
+        /// The directory or file.
+        path: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The directories cannot be watched.
+    #[error("cannot watch the manifests: {0}")]
+    Watch(#[from] notify::Error),
+    /// The host's rules.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The node's socket.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The system refused something else.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The worker has ended by itself.
+    #[error("the worker has ended")]
+    WorkerEnded,
+}
+
+/// Everything that control knows.
+pub struct Control {
+    pub(crate) config: Config,
+    pub(crate) intake: Intake,
+    pub(crate) world: World,
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) mailbox: Option<Arc<Mailbox>>,
+    pub(crate) mtu: u32,
+    pub(crate) host: Option<Host>,
+    /// What is wrong with the host's rules, if anything: shown, and tried again with each change.
+    pub(crate) host_problem: Option<String>,
+    /// Snapshots that a worker may still hold: it must not be the one to free them.
+    passed: VecDeque<Arc<Snapshot>>,
+}
+
+impl Control {
+    /// Reads everything once.
+    ///
+    /// # Errors
+    /// [`ControlError::FirstStart`] if something does not parse and never did.
+    pub fn read(config: Config, keys: Vec<PublicKey>) -> Result<Control, ControlError> {
+        let mut world = World::new(mesh::Settings::of(&config, keys));
+        let mut intake = Intake::new(&config);
+        for event in intake.read_first()? {
+            world.apply(event);
+        }
+        world.apply(Event::Loaded);
+        let compiled = world.compile();
+        Ok(Control {
+            config,
+            intake,
+            world,
+            compiled,
+            mailbox: None,
+            mtu: 0,
+            host: None,
+            host_problem: None,
+            passed: VecDeque::new(),
+        })
+    }
+
+    /// What the files of a node say, as [`Control::read`] would read them, but for what is kept in
+    /// its state directory: nothing is written.
+    ///
+    /// # Errors
+    /// [`ControlError::FirstStart`] if something does not parse.
+    pub fn read_only(config: Config) -> Result<Arc<Compiled>, ControlError> {
+        let mut world = World::new(mesh::Settings::of(&config, Vec::new()));
+        for event in Intake::new(&config).read_once()? {
+            world.apply(event);
+        }
+        world.apply(Event::Loaded);
+        Ok(world.compile())
+    }
+
+    /// Whom to publish to, and the MTU of the devices.
+    pub fn connect(&mut self, mailbox: Arc<Mailbox>, mtu: u32) {
+        self.mailbox = Some(mailbox);
+        self.mtu = mtu;
+    }
+
+    /// Serves until a signal ends it or the worker has ended; takes away what it made on the host.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn run(
+        mut self,
+        health: mpsc::Receiver<HealthChange>,
+        ended: oneshot::Receiver<()>,
+    ) -> Result<(), ControlError> {
+        let (requests, requested) = mpsc::channel(16);
+        let server = Server::listen(&self.config.socket, requests)?;
+        let (watcher, seen) = sources::watch(self.intake.sources())?;
+        self.host = Some(Host::install(self.plan()).await?);
+        self.publish();
+        tracing::info!(
+            node = self.config.node,
+            epoch = self.compiled.snapshot.epoch,
+            "running"
+        );
+        let outcome = self
+            .serve(Inputs {
+                requested,
+                seen,
+                health,
+                ended,
+            })
+            .await;
+        drop(watcher);
+        drop(server);
+        if let Some(host) = self.host.take() {
+            // A worker that ended by itself is a crash: what was asked for then stays closed.
+            if outcome.is_ok() {
+                host.remove().await?;
+            }
+        }
+        outcome
+    }
+
+    async fn serve(&mut self, mut inputs: Inputs) -> Result<(), ControlError> {
+        let mut signals = Signals::new()?;
+        loop {
+            let events = tokio::select! {
+                seen = inputs.seen.recv() => self.gather(seen, &mut inputs.seen).await,
+                Some(change) = inputs.health.recv() => vec![note(change)],
+                Some(request) = inputs.requested.recv() => {
+                    self.answer(request).await;
+                    continue;
+                }
+                () = host_changed(self.host.as_ref()) => {
+                    tokio::time::sleep(BURST).await;
+                    if let Some(host) = &mut self.host {
+                        let outcome = host.refresh().await;
+                        self.note_host(outcome);
+                    }
+                    continue;
+                }
+                _ = signals.hangup.recv() => self.intake.read_again(),
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = &mut inputs.ended => return Err(ControlError::WorkerEnded),
+            };
+            if !events.is_empty() {
+                self.change(events).await;
+            }
+        }
+    }
+
+    /// Waits for the rest of a burst, and reads what may be read.
+    async fn gather(
+        &mut self,
+        first: Option<Seen>,
+        more: &mut mpsc::UnboundedReceiver<Seen>,
+    ) -> Vec<Event> {
+        tokio::time::sleep(BURST).await;
+        let mut all = vec![first.unwrap_or(Seen::Anything)];
+        while let Ok(seen) = more.try_recv() {
+            all.push(seen);
+        }
+        self.intake.read(all)
+    }
+
+    /// Applies events, and brings what they change to the host and the workers.
+    async fn change(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.world.apply(event);
+        }
+        let compiled = self.world.compile();
+        let same = Arc::ptr_eq(&compiled.snapshot, &self.compiled.snapshot)
+            && compiled.host == self.compiled.host;
+        self.compiled = compiled;
+        if same {
+            return;
+        }
+        // First the workers, which deny what they do not know, then the host's rules: a pod that is
+        // new is never forwarded unjudged.
+        self.publish();
+        let plan = self.plan();
+        if let Some(host) = &mut self.host {
+            let outcome = host.update(plan).await;
+            self.note_host(outcome);
+        }
+    }
+
+    fn note_host(&mut self, outcome: Result<(), HostError>) {
+        self.host_problem = outcome.err().map(|error| error.to_string());
+        if let Some(problem) = &self.host_problem {
+            tracing::error!("{problem}");
+        }
+    }
+
+    fn publish(&mut self) {
+        let Some(mailbox) = &self.mailbox else { return };
+        let applied = mailbox.epoch();
+        self.passed.retain(|snapshot| snapshot.epoch >= applied);
+        self.passed.push_back(Arc::clone(&self.compiled.snapshot));
+        mailbox.publish(Arc::clone(&self.compiled.snapshot));
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(answer) => {
+                // Who asked may have hung up.
+                let _ = answer.send(report::status(self));
+            }
+            Request::Explain(question, answer) => {
+                let _ = answer.send(crate::explain::explain(&self.compiled, &question));
+            }
+        }
+    }
+
+    /// What the host is to look like.
+    fn plan(&self) -> host::HostPlan {
+        let view = &self.compiled.host;
+        host::HostPlan {
+            tuns: vec![self.config.tun.name.clone()],
+            mtu: self.mtu,
+            intercept: match self.config.tun.intercept {
+                config::TunIntercept::All => host::Intercept::All,
+                config::TunIntercept::Mesh => host::Intercept::Mesh,
+            },
+            on_crash: match self.config.tun.on_crash {
+                config::OnCrash::Closed => host::OnCrash::Closed,
+                config::OnCrash::Open => host::OnCrash::Open,
+            },
+            local_pods: view
+                .local_pods
+                .iter()
+                .map(|address| (*address, 0))
+                .collect(),
+            remote_prefixes: view.remote_prefixes.clone(),
+            global_frontends: view.global_frontends.clone(),
+            service_frontends: view.frontends.clone(),
+            own_addresses: self.compiled.snapshot.own.addresses.clone(),
+            wire: self.config.wire.listen.clone(),
+        }
+    }
+}
+
+/// What control waits for.
+struct Inputs {
+    requested: mpsc::Receiver<Request>,
+    seen: mpsc::UnboundedReceiver<Seen>,
+    health: mpsc::Receiver<HealthChange>,
+    ended: oneshot::Receiver<()>,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Returns when links, addresses or routes of the host have changed.
+async fn host_changed(host: Option<&Host>) {
+    match host {
+        Some(host) => host.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn note(change: HealthChange) -> Event {
+    if change.answering {
+        tracing::info!(node = change.node, cluster = change.cluster, "answers");
+    } else {
+        tracing::warn!(
+            node = change.node,
+            cluster = change.cluster,
+            "does not answer"
+        );
+    }
+    Event::NodeHealth {
+        cluster: change.cluster,
+        node: change.node,
+        answering: change.answering,
+    }
+}

@@ -6,7 +6,7 @@
 //! all of them meet here:  node · worker · mailbox · control · wireguard · cli
 //! ```
 //!
-//! - `node` makes the devices, starts the worker and the control thread, and joins them.
+//! - [`node`] makes the devices, starts the worker and the control thread, and joins them.
 //! - [`worker`] is one breath: sleep, receive, handle, transmit. It shares nothing but its
 //!   [`mailbox`].
 //! - [`control`] feeds what it reads (manifests, health) to the world, and gives what the world
@@ -22,7 +22,9 @@
 
 pub mod cli;
 pub mod control;
+pub mod explain;
 pub mod keys;
 pub mod mailbox;
+pub mod node;
 pub mod wireguard;
 pub mod worker;

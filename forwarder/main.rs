@@ -1,4 +1,5 @@
 //! The command `farlane`.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -44,12 +44,7 @@ impl Key {
                 println!("{}", keys::to_text(&keys::parse(&text)?.public()));
             }
             Verb::Public { config: Some(file) } => {
-                let config = config::Config::load(file).map_err(|p| {
-                    p.iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join("\n")
-                })?;
+                let config = super::load(file)?;
                 println!(
                     "{}",
                     keys::to_text(&keys::load_or_make(&config.state_dir)?.public())

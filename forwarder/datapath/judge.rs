@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 
 use balance::{Frontend, Service};
-use packet::{Address, Flow};
+use packet::{Address, Flow, Kind};
 use policy::{Direction, Endpoint, Identity, Party, Question, RuleId, Verdict};
 
 use crate::{Reason, Route, Snapshot};
@@ -14,12 +14,19 @@ use crate::{Reason, Route, Snapshot};
 pub struct Inquiry {
     /// As the packet carries it.
     pub flow: Flow,
-    /// Whether the ports could be found; without them only rules for any port match.
-    pub ports_known: bool,
+    /// What it is: only TCP, UDP and SCTP have a port that a rule can name. (The identifier of an
+    /// echo is none, or it could be chosen to pass.)
+    pub kind: Kind,
     /// Whether the packet may begin a flow through a service: a TCP segment that is no SYN may not.
     pub begins: bool,
     /// The backend that the flow has, if it has one that is to stay.
     pub pinned: Option<(Address, u16)>,
+}
+
+impl Inquiry {
+    fn has_ports(&self) -> bool {
+        matches!(self.kind, Kind::Tcp | Kind::Udp | Kind::Sctp)
+    }
 }
 
 /// The answer, with every step to it as far as it went.
@@ -80,7 +87,7 @@ impl Snapshot {
                         endpoint: peer,
                     },
                     protocol: flow.protocol,
-                    port: inquiry.ports_known.then_some(port),
+                    port: inquiry.has_ports().then_some(port),
                 },
             )
         });
@@ -119,7 +126,7 @@ impl Snapshot {
                         endpoint: peer,
                     },
                     protocol: flow.protocol,
-                    port: inquiry.ports_known.then_some(flow.destination_port),
+                    port: inquiry.has_ports().then_some(flow.destination_port),
                 },
             )
         })();
@@ -136,7 +143,7 @@ impl Snapshot {
         if !self.services.is_frontend(flow.destination) {
             return Ok(());
         }
-        if !inquiry.ports_known {
+        if inquiry.kind == Kind::Unreadable {
             return Err(Reason::ServiceFragment);
         }
         let frontend = Frontend {

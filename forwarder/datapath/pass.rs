@@ -142,7 +142,7 @@ impl Pass<'_> {
         }
         let inquiry = Inquiry {
             flow: header.flow,
-            ports_known: header.kind != Kind::Unreadable,
+            kind: header.kind,
             begins: header.kind != Kind::Tcp || header.tcp_flags & SYN != 0,
             pinned: pinned.and_then(|c| c.frontend.map(|_| c.destination)),
         };

@@ -19,7 +19,7 @@ const EADDRINUSE: i32 = 98;
 /// sent.
 pub(crate) fn answer(mailbox: &Mailbox, lines: Vec<String>) -> String {
     let (text, errno) = match lines.first().map(String::as_str) {
-        Some("get=1") if lines.len() == 1 => match mailbox.ask(|desk| describe(desk)) {
+        Some("get=1") if lines.len() == 1 => match mailbox.ask(describe) {
             Ok(text) => (text, 0),
             Err(MailError::Full | MailError::NoAnswer) => (String::new(), EIO),
         },

@@ -1,0 +1,179 @@
+//! `farlane status`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use super::{Failure, Socket, ask};
+use crate::control::report::{ServicePort, Status as Report};
+
+/// Show the running node: workers, peers, services, drops, drivers
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+impl Status {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        let body = ask::ask(&self.socket.socket, "GET", "/status", "")?;
+        if self.json {
+            println!("{body}");
+        } else {
+            print!("{}", render(&serde_json::from_str(&body)?));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// For people.
+fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_all(report, &mut text);
+    text
+}
+
+fn write_all(report: &Report, text: &mut String) -> std::fmt::Result {
+    let applied = if report.applied_everywhere {
+        "applied everywhere"
+    } else {
+        "not yet applied"
+    };
+    writeln!(
+        text,
+        "{} of cluster {}, epoch {}, {applied}",
+        report.node, report.cluster, report.epoch
+    )?;
+    writeln!(text, "\nWORKER  EPOCH  FLOWS  SEGMENTS IN / OUT")?;
+    for worker in &report.workers {
+        let state = if worker.answering {
+            ""
+        } else {
+            "  does not answer"
+        };
+        writeln!(
+            text,
+            "{:<7} {:<6} {:<6} {} / {}{state}",
+            worker.worker,
+            worker.epoch,
+            worker.flows,
+            report.segments.received,
+            report.segments.sent
+        )?;
+    }
+    peers(report, text)?;
+    services(report, text)?;
+    sources(report, text)?;
+    writeln!(text, "\nDROPS")?;
+    for (reason, segments) in &report.drops {
+        writeln!(text, "{segments:>12}  {reason}")?;
+    }
+    if report.host.spoofed + report.host.foreign + report.host.clear > 0 {
+        writeln!(
+            text,
+            "by the host's rules: {} spoofed, {} in the clear from outside, {} kept from leaving in the clear",
+            report.host.spoofed, report.host.foreign, report.host.clear
+        )?;
+    }
+    writeln!(text, "\nDRIVERS")?;
+    for driver in report.workers.iter().flat_map(|worker| &worker.drivers) {
+        writeln!(
+            text,
+            "{:<28} {:<4} {}",
+            driver.name,
+            if driver.on { "on" } else { "off" },
+            driver.why
+        )?;
+    }
+    for warning in &report.host.warnings {
+        writeln!(text, "\nWARNING {warning}")?;
+    }
+    for object in &report.objects {
+        let reasons = object.reasons.join("; ");
+        writeln!(
+            text,
+            "\n{} {} {}: {reasons} ({})",
+            object.state.to_uppercase(),
+            object.kind,
+            object.name,
+            object.place
+        )?;
+    }
+    Ok(())
+}
+
+fn peers(report: &Report, text: &mut String) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\nPEER                 CLUSTER      HEALTH      RTT        HANDSHAKE  ENDPOINT"
+    )?;
+    for peer in &report.peers {
+        let lane = peer.lanes.first();
+        let rtt = peer
+            .rtt_ms
+            .map_or_else(|| String::from("-"), |ms| format!("{ms:.2} ms"));
+        let handshake = lane.and_then(|lane| lane.last_handshake_ago_s);
+        let handshake = handshake.map_or_else(|| String::from("-"), |s| format!("{s:.0} s ago"));
+        let endpoint = lane
+            .and_then(|lane| lane.endpoint.as_deref())
+            .unwrap_or("-");
+        writeln!(
+            text,
+            "{:<20} {:<12} {:<11} {rtt:<10} {handshake:<10} {endpoint}",
+            peer.node, peer.cluster, peer.health
+        )?;
+    }
+    Ok(())
+}
+
+fn services(report: &Report, text: &mut String) -> std::fmt::Result {
+    let mut by_name: BTreeMap<&str, Vec<&ServicePort>> = BTreeMap::new();
+    for service in &report.services {
+        by_name.entry(&service.service).or_default().push(service);
+    }
+    writeln!(
+        text,
+        "\nSERVICE                   ADDRESS                    BACKENDS IN USE (OF ALL)"
+    )?;
+    for (name, ports) in by_name {
+        for port in ports {
+            let used = port.backends.iter().filter(|backend| backend.in_use);
+            let used: Vec<String> = used
+                .map(|b| format!("{} (cluster {})", b.backend, b.cluster))
+                .collect();
+            let used = if used.is_empty() {
+                String::from("none")
+            } else {
+                used.join(", ")
+            };
+            let all = port.backends.len();
+            writeln!(text, "{name:<25} {:<26} {used} (of {all})", port.frontend)?;
+        }
+    }
+    Ok(())
+}
+
+fn sources(report: &Report, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "\nCLUSTER  FILE                 IN FORCE (SHA-256)")?;
+    for source in &report.sources {
+        let hash = source.applied.get(..12).unwrap_or("none yet");
+        let stale = if source.applied == source.seen {
+            ""
+        } else {
+            "  last good version"
+        };
+        writeln!(
+            text,
+            "{:<8} {:<20} {hash}{stale}",
+            source.cluster, source.file
+        )?;
+        for problem in &source.problems {
+            writeln!(text, "         {problem}")?;
+        }
+    }
+    Ok(())
+}

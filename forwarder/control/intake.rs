@@ -1,0 +1,193 @@
+//! From files to events. A file that does not parse leaves its last good version in force (the
+//! world sees to that), also across a restart (that is seen to here).
+
+use std::collections::BTreeSet;
+
+use config::{Config, Place, Problem};
+use mesh::{Event, Parsed};
+
+use super::ControlError;
+use super::last_good::LastGood;
+use super::sources::{Change, Seen, Source, hash_of};
+
+/// All sources of a node.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    sources: Vec<Source>,
+    kept: LastGood,
+}
+
+impl Intake {
+    pub(crate) fn new(config: &Config) -> Intake {
+        let own = Source::new(config.cluster.id, &config.manifests);
+        let others = config
+            .clusters
+            .iter()
+            .map(|c| Source::new(c.cluster.id, &c.manifests));
+        Intake {
+            sources: std::iter::once(own).chain(others).collect(),
+            kept: LastGood::new(&config.state_dir),
+        }
+    }
+
+    /// Reads everything at the start of the node: for a file that does not parse first its last
+    /// good version, if there is one.
+    ///
+    /// # Errors
+    /// [`ControlError::FirstStart`] with all that is wrong, if the node has never run before.
+    pub(crate) fn read_first(&mut self) -> Result<Vec<Event>, ControlError> {
+        let is_first = !self.kept.has_any();
+        let (mut events, mut wrong) = (Vec::new(), Vec::new());
+        for source in &mut self.sources {
+            let path = source.path.display().to_string();
+            let changes = source
+                .read_all()
+                .map_err(|error| ControlError::Source { path, error })?;
+            let present: BTreeSet<String> = changes.iter().map(Change::file).collect();
+            self.kept.forget_others(source.cluster, &present)?;
+            for change in changes {
+                let file = change.file();
+                let text = change.text();
+                let event = take(source, &self.kept, change);
+                if let Event::File { parsed, .. } = &event
+                    && !parsed.problems.is_empty()
+                {
+                    wrong.extend(parsed.problems.iter().map(|p| p.render(&text)));
+                    events.extend(recall(source, &self.kept, &file));
+                }
+                events.push(event);
+            }
+        }
+        if is_first && !wrong.is_empty() {
+            return Err(ControlError::FirstStart(wrong));
+        }
+        self.kept.begin()?;
+        Ok(events)
+    }
+
+    /// Reads everything, and keeps nothing.
+    ///
+    /// # Errors
+    /// [`ControlError::FirstStart`] with all that is wrong.
+    pub(crate) fn read_once(&mut self) -> Result<Vec<Event>, ControlError> {
+        let (mut events, mut wrong) = (Vec::new(), Vec::new());
+        for source in &mut self.sources {
+            let path = source.path.display().to_string();
+            let changes = source
+                .read_all()
+                .map_err(|error| ControlError::Source { path, error })?;
+            for change in changes {
+                let (file, text) = (change.file(), change.text());
+                let path = source.directory().join(&file).display().to_string();
+                let parsed = mesh::parse(&path, &text);
+                wrong.extend(parsed.problems.iter().map(|p| p.render(&text)));
+                let (cluster, hash) = (source.cluster, hash_of(text.as_bytes()));
+                events.push(Event::File {
+                    cluster,
+                    file,
+                    parsed,
+                    hash,
+                });
+            }
+        }
+        if wrong.is_empty() {
+            Ok(events)
+        } else {
+            Err(ControlError::FirstStart(wrong))
+        }
+    }
+
+    /// Reads everything again (SIGHUP).
+    pub(crate) fn read_again(&mut self) -> Vec<Event> {
+        self.read(vec![Seen::Anything])
+    }
+
+    /// Reads what the watcher says may be read.
+    pub(crate) fn read(&mut self, seen: Vec<Seen>) -> Vec<Event> {
+        let anything = seen.iter().any(|seen| matches!(seen, Seen::Anything));
+        let paths: Vec<_> = seen.into_iter().flat_map(Seen::paths).collect();
+        let mut events = Vec::new();
+        for source in &mut self.sources {
+            let changes = if anything {
+                source.read_all().unwrap_or_else(|error| {
+                    tracing::error!(path = %source.path.display(), %error, "cannot be read");
+                    Vec::new()
+                })
+            } else {
+                source.read_some(&paths)
+            };
+            events.extend(
+                changes
+                    .into_iter()
+                    .map(|change| take(source, &self.kept, change)),
+            );
+        }
+        events
+    }
+
+    /// What is watched.
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+}
+
+/// Makes an event of a change, and keeps what is good.
+fn take(source: &Source, kept: &LastGood, change: Change) -> Event {
+    let cluster = source.cluster;
+    match change {
+        Change::Content { file, text, hash } => {
+            let path = source.directory().join(&file).display().to_string();
+            let parsed = mesh::parse(&path, &text);
+            for problem in &parsed.problems {
+                tracing::error!("{problem}; the last good version stays in force");
+            }
+            if parsed.problems.is_empty()
+                && let Err(error) = kept.save(cluster, &file, &text)
+            {
+                tracing::error!(file, %error, "the last good version cannot be kept");
+            }
+            Event::File {
+                cluster,
+                file,
+                parsed,
+                hash,
+            }
+        }
+        Change::Unreadable { file, error } => {
+            tracing::error!(file, %error, "cannot be read; the last good version stays in force");
+            let message = format!("cannot be read: {error}");
+            let problem = Problem::new(&file, Place::default(), message, "make it readable");
+            let parsed = Parsed {
+                problems: vec![problem],
+                ..Parsed::default()
+            };
+            Event::File {
+                cluster,
+                file,
+                parsed,
+                hash: String::new(),
+            }
+        }
+        Change::Gone { file } => {
+            if let Err(error) = kept.forget(cluster, &file) {
+                tracing::error!(file, %error, "its last good version cannot be removed");
+            }
+            Event::FileGone { cluster, file }
+        }
+    }
+}
+
+/// The last good version of a file that does not parse when the node starts.
+fn recall(source: &Source, kept: &LastGood, file: &str) -> Option<Event> {
+    let text = kept.load(source.cluster, file)?;
+    let path = source.directory().join(file).display().to_string();
+    let parsed = mesh::parse(&path, &text);
+    let hash = hash_of(text.as_bytes());
+    let file = file.to_owned();
+    parsed.problems.is_empty().then_some(Event::File {
+        cluster: source.cluster,
+        file,
+        parsed,
+        hash,
+    })
+}

@@ -1,0 +1,451 @@
+//! What `status` shows: the running node as one document, with names that stay.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use balance::{Affinity, Service, State as BackendState};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use datapath::{Health, ProbeStatus};
+use driver::Dropped;
+use mesh::State;
+use serde::{Deserialize, Serialize};
+
+use super::Control;
+use crate::explain::socket;
+use crate::mailbox::Desk;
+
+/// The running node.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Name of the node.
+    pub node: String,
+    /// Name of its cluster.
+    pub cluster: String,
+    /// The epoch of what control has compiled; a worker with the same has applied it.
+    pub epoch: u64,
+    /// Whether every worker has applied it.
+    pub applied_everywhere: bool,
+    /// The workers.
+    pub workers: Vec<Worker>,
+    /// What was read, and whether it is in force.
+    pub sources: Vec<Source>,
+    /// The other nodes.
+    pub peers: Vec<Peer>,
+    /// The services, one entry for each address and port.
+    pub services: Vec<ServicePort>,
+    /// Segments dropped, by reason; only reasons that occurred.
+    pub drops: BTreeMap<String, u64>,
+    /// Segments received, originated, sent, consumed, and queued.
+    pub segments: Segments,
+    /// Objects that are not wholly in force, and why.
+    pub objects: Vec<Object>,
+    /// The host's rules.
+    pub host: HostRules,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Worker {
+    /// Its number.
+    pub worker: u16,
+    /// The epoch that it judges by.
+    pub epoch: u64,
+    /// Flows that it knows.
+    pub flows: usize,
+    /// Whether it answered.
+    pub answering: bool,
+    /// Drivers and offloads: which run, which do not, and why.
+    pub drivers: Vec<Driver>,
+}
+
+/// One driver or offload.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Driver {
+    /// What it is.
+    pub name: String,
+    /// Whether it runs.
+    pub on: bool,
+    /// Why not, or with what.
+    pub why: String,
+}
+
+/// One file of manifests.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// Id of its cluster.
+    pub cluster: u8,
+    /// Its name in the cluster's directory.
+    pub file: String,
+    /// SHA-256 of the content in force, as sha256sum prints it.
+    pub applied: String,
+    /// SHA-256 of the content that was read last.
+    pub seen: String,
+    /// Why the last content is not in force.
+    pub problems: Vec<String>,
+    /// Documents of kinds that Farlane does not know.
+    pub skipped: Vec<String>,
+}
+
+/// Another node.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Its name.
+    pub node: String,
+    /// Name of its cluster.
+    pub cluster: String,
+    /// `unknown`, `answering`, `foreign` or `silent`.
+    pub health: String,
+    /// The last round trip of a probe.
+    pub rtt_ms: Option<f64>,
+    /// Its lanes.
+    pub lanes: Vec<Lane>,
+}
+
+/// A lane of another node.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lane {
+    /// Its public key.
+    pub key: String,
+    /// Where it is now.
+    pub endpoint: Option<String>,
+    /// Time since the last handshake.
+    pub last_handshake_ago_s: Option<f64>,
+    /// Bytes of messages sent to it.
+    pub tx_bytes: u64,
+    /// Bytes of messages received from it.
+    pub rx_bytes: u64,
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePort {
+    /// `namespace/name`.
+    pub service: String,
+    /// Name of the port.
+    pub port_name: String,
+    /// Address and port.
+    pub frontend: String,
+    /// Protocol number of IP.
+    pub protocol: u8,
+    /// Whether other clusters' backends count.
+    pub global: bool,
+    /// `none`, `local` or `remote`.
+    pub affinity: String,
+    /// All backends that are known.
+    pub backends: Vec<Backend>,
+}
+
+/// One backend.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backend {
+    /// Address and port.
+    pub backend: String,
+    /// Id of its cluster.
+    pub cluster: u8,
+    /// Whether its node answers and it is not failed.
+    pub healthy: bool,
+    /// Whether it is on its way out.
+    pub terminating: bool,
+    /// Whether new flows may go to it.
+    pub in_use: bool,
+}
+
+/// The conservation law: received + originated = sent + consumed + queued + drops.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Segments {
+    /// From pods and wire.
+    pub received: u64,
+    /// Made here.
+    pub originated: u64,
+    /// To pods and wire.
+    pub sent: u64,
+    /// Taken here.
+    pub consumed: u64,
+    /// Waiting.
+    pub queued: u64,
+}
+
+/// An object that is not wholly in force.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// Its kind.
+    pub kind: String,
+    /// `namespace/name`.
+    pub name: String,
+    /// Where it stands: file, line and column.
+    pub place: String,
+    /// `partly`, `ignored` or `refused`.
+    pub state: String,
+    /// Why.
+    pub reasons: Vec<String>,
+}
+
+/// The host's rules.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRules {
+    /// What is not as it should be.
+    pub warnings: Vec<String>,
+    /// Packets with a pod's source that did not come by that pod's interface.
+    pub spoofed: u64,
+    /// Packets that came in the clear and should have come by the tunnel.
+    pub foreign: u64,
+    /// Packets that would have left in the clear.
+    pub clear: u64,
+}
+
+/// Puts the document together.
+pub(crate) fn status(control: &Control) -> Status {
+    let compiled = &control.compiled;
+    let snapshot = &compiled.snapshot;
+    let mut status = Status {
+        node: control.config.node.clone(),
+        cluster: control.config.cluster.name.clone(),
+        epoch: snapshot.epoch,
+        sources: compiled.sources.iter().map(source).collect(),
+        services: snapshot
+            .services
+            .iter()
+            .map(|(frontend, service)| ServicePort {
+                frontend: socket(frontend.address, frontend.port),
+                protocol: frontend.protocol,
+                ..service_port(service)
+            })
+            .collect(),
+        objects: objects(control),
+        host: host(control),
+        ..Status::default()
+    };
+    let observed = control
+        .mailbox
+        .as_ref()
+        .and_then(|mailbox| mailbox.ask(observe).ok());
+    let worker = Worker {
+        epoch: control.mailbox.as_ref().map_or(0, |m| m.epoch()),
+        ..Worker::default()
+    };
+    match observed {
+        Some(seen) => {
+            status.peers = peers(control, &seen);
+            status.drops = seen.drops;
+            status.segments = seen.segments;
+            status.workers = vec![Worker {
+                answering: true,
+                flows: seen.flows,
+                drivers: seen.drivers,
+                ..worker
+            }];
+        }
+        None => status.workers = vec![worker],
+    }
+    status.applied_everywhere = status.workers.iter().all(|w| w.epoch == status.epoch);
+    status
+}
+
+/// What only the worker knows.
+struct Observed {
+    flows: usize,
+    drivers: Vec<Driver>,
+    drops: BTreeMap<String, u64>,
+    segments: Segments,
+    probes: Vec<ProbeStatus>,
+    lanes: BTreeMap<String, Lane>,
+}
+
+fn observe(desk: &mut Desk<'_>) -> Observed {
+    let dropped = desk.out.dropped();
+    let unsent = Dropped::ALL
+        .iter()
+        .map(|cause| (cause.name(), desk.sent.dropped(*cause)));
+    let drops = dropped
+        .chain(unsent)
+        .filter(|(_, n)| *n > 0)
+        .map(|(name, n)| (name.to_owned(), n));
+    let drops = drops.collect();
+    let queued = desk.out.queued() + desk.forwarder.queued();
+    let ledger = *desk.out.ledger();
+    let now = desk.now.unix_ns;
+    let mut lanes = BTreeMap::new();
+    for number in 0.. {
+        let Some(lane) = desk.forwarder.lane(number) else {
+            break;
+        };
+        for peer in lane.peers() {
+            let key = STANDARD.encode(peer.key.as_bytes());
+            let ago = peer
+                .last_handshake_unix_ns
+                .map(|then| now.saturating_sub(then));
+            lanes.insert(
+                key.clone(),
+                Lane {
+                    key,
+                    endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
+                    last_handshake_ago_s: ago.map(|ns| (ns / 1_000_000) as f64 / 1_000.0),
+                    tx_bytes: peer.tx_bytes,
+                    rx_bytes: peer.rx_bytes,
+                },
+            );
+        }
+    }
+    let drivers = desk.engine.features().into_iter().map(|feature| Driver {
+        name: feature.name.to_owned(),
+        on: feature.on,
+        why: feature.why,
+    });
+    Observed {
+        flows: desk.forwarder.flows(),
+        drivers: drivers.collect(),
+        drops,
+        segments: Segments {
+            received: ledger.received,
+            originated: ledger.originated,
+            sent: ledger.sent,
+            consumed: ledger.consumed,
+            queued,
+        },
+        probes: desk.forwarder.probe_status().collect(),
+        lanes,
+    }
+}
+
+fn peers(control: &Control, seen: &Observed) -> Vec<Peer> {
+    let one = |node: &datapath::Node| {
+        let same = |probe: &&ProbeStatus| probe.cluster == node.cluster && probe.node == node.name;
+        let probe = seen.probes.iter().find(same);
+        Peer {
+            node: node.name.clone(),
+            cluster: node.cluster_name.clone(),
+            health: probe
+                .map_or("unknown", |probe| health(probe.health))
+                .to_owned(),
+            rtt_ms: probe
+                .and_then(|p| p.round_trip)
+                .map(|rtt| rtt.as_micros() as f64 / 1_000.0),
+            lanes: node
+                .lanes
+                .iter()
+                .map(|lane| STANDARD.encode(lane.key.as_bytes()))
+                .map(|key| {
+                    seen.lanes.get(&key).cloned().unwrap_or(Lane {
+                        key,
+                        ..Lane::default()
+                    })
+                })
+                .collect(),
+        }
+    };
+    control.compiled.snapshot.nodes.iter().map(one).collect()
+}
+
+fn health(health: Health) -> &'static str {
+    match health {
+        Health::Unknown => "unknown",
+        Health::Answering => "answering",
+        Health::Foreign => "foreign",
+        Health::Silent => "silent",
+    }
+}
+
+fn source(source: &mesh::Source) -> Source {
+    Source {
+        cluster: source.cluster,
+        file: source.file.clone(),
+        applied: source.applied.clone(),
+        seen: source.seen.clone(),
+        problems: source.problems.iter().map(ToString::to_string).collect(),
+        skipped: source
+            .skipped
+            .iter()
+            .map(|(what, at)| format!("{}: {what}", at.line))
+            .collect(),
+    }
+}
+
+fn service_port(service: &Arc<Service>) -> ServicePort {
+    let in_use = |backend: &balance::Backend| {
+        service
+            .in_use()
+            .any(|used| (used.address, used.port) == (backend.address, backend.port))
+    };
+    ServicePort {
+        service: service.name.clone(),
+        port_name: service.port_name.clone(),
+        global: service.global,
+        affinity: String::from(match service.affinity {
+            Affinity::None => "none",
+            Affinity::Local => "local",
+            Affinity::Remote => "remote",
+        }),
+        backends: service
+            .backends
+            .iter()
+            .map(|backend| Backend {
+                backend: socket(backend.address, backend.port),
+                cluster: backend.cluster,
+                healthy: backend.healthy,
+                terminating: backend.state == BackendState::Terminating,
+                in_use: in_use(backend),
+            })
+            .collect(),
+        ..ServicePort::default()
+    }
+}
+
+fn objects(control: &Control) -> Vec<Object> {
+    let wanting = control
+        .compiled
+        .statuses
+        .iter()
+        .filter(|s| s.state != State::Enforced);
+    wanting.map(object).collect()
+}
+
+/// What became of an object, for `status` and for `check`.
+pub(crate) fn object(status: &mesh::Status) -> Object {
+    let name = if status.namespace.is_empty() {
+        status.name.clone()
+    } else {
+        format!("{}/{}", status.namespace, status.name)
+    };
+    Object {
+        kind: status.kind.to_owned(),
+        name,
+        place: format!("{}:{}:{}", status.file, status.at.line, status.at.column),
+        state: status.state.name().to_owned(),
+        reasons: status.reasons.clone(),
+    }
+}
+
+fn host(control: &Control) -> HostRules {
+    let Some(host) = &control.host else {
+        return HostRules::default();
+    };
+    let mut warnings: Vec<String> = host.warnings().to_vec();
+    warnings.extend(control.host_problem.clone());
+    match host.counters() {
+        Ok(counters) => HostRules {
+            warnings,
+            spoofed: counters.spoofed,
+            foreign: counters.foreign,
+            clear: counters.clear,
+        },
+        Err(error) => {
+            warnings.push(error.to_string());
+            HostRules {
+                warnings,
+                ..HostRules::default()
+            }
+        }
+    }
+}

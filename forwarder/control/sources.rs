@@ -1,0 +1,272 @@
+//! The watched manifest directories. A file is read when it was closed after writing or renamed
+//! into place, never in the middle of being written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+/// A manifest of this size would hold some 100,000 pods; a larger one is refused.
+pub(crate) const FILE_MAX: u64 = 256 << 20;
+
+/// One cluster's manifests: a directory, or a single file.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// Id of the cluster whose objects these are.
+    pub cluster: u8,
+    /// The directory or file.
+    pub path: PathBuf,
+    /// SHA-256 of each file as it was last read, by name.
+    files: BTreeMap<String, String>,
+}
+
+/// What happened to a file.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// It has this content now.
+    Content {
+        /// Its name within the source.
+        file: String,
+        /// Its text; what is not UTF-8 was replaced, and will not parse.
+        text: String,
+        /// SHA-256 of its bytes in hex, as `sha256sum` prints it.
+        hash: String,
+    },
+    /// It is there, and cannot be read.
+    Unreadable {
+        /// Its name within the source.
+        file: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It is gone.
+    Gone {
+        /// Its name within the source.
+        file: String,
+    },
+}
+
+/// What the watcher saw: which files may be read now.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// These files were closed, moved or removed.
+    Files(Vec<PathBuf>),
+    /// Something else, or too much: everything is to be looked at.
+    Anything,
+}
+
+impl Change {
+    /// The file's name within its source.
+    pub(crate) fn file(&self) -> String {
+        match self {
+            Change::Content { file, .. }
+            | Change::Unreadable { file, .. }
+            | Change::Gone { file } => file.clone(),
+        }
+    }
+
+    /// Its text, where there is one.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Change::Content { text, .. } => text.clone(),
+            Change::Unreadable { .. } | Change::Gone { .. } => String::new(),
+        }
+    }
+}
+
+impl Seen {
+    /// The files that it names.
+    pub(crate) fn paths(self) -> Vec<PathBuf> {
+        match self {
+            Seen::Files(paths) => paths,
+            Seen::Anything => Vec::new(),
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn new(cluster: u8, path: &Path) -> Source {
+        Source {
+            cluster,
+            path: path.to_owned(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Looks at every file and returns what has changed since it was last read.
+    ///
+    /// # Errors
+    /// What the system said of the directory, or of the one file.
+    pub(crate) fn read_all(&mut self) -> std::io::Result<Vec<Change>> {
+        let present = self.list()?;
+        let known: BTreeSet<String> = self.files.keys().cloned().collect();
+        Ok(known
+            .union(&present)
+            .filter_map(|file| self.read(file))
+            .collect())
+    }
+
+    /// Looks at the files of `paths` that are this source's.
+    pub(crate) fn read_some(&mut self, paths: &[PathBuf]) -> Vec<Change> {
+        let names: BTreeSet<String> = paths.iter().filter_map(|path| self.name_of(path)).collect();
+        names.iter().filter_map(|file| self.read(file)).collect()
+    }
+
+    /// The directory that is watched for it.
+    pub(crate) fn directory(&self) -> &Path {
+        if self.is_file() {
+            self.path.parent().unwrap_or(Path::new("/"))
+        } else {
+            &self.path
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        self.path.is_file() || (!self.path.exists() && is_manifest(&self.path))
+    }
+
+    fn list(&self) -> std::io::Result<BTreeSet<String>> {
+        if self.is_file() {
+            return Ok(self.name_of(&self.path).into_iter().collect());
+        }
+        let mut names = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            names.extend(self.name_of(&entry?.path()));
+        }
+        Ok(names)
+    }
+
+    /// The name of a file, if it is a manifest of this source.
+    fn name_of(&self, path: &Path) -> Option<String> {
+        let ours = if self.is_file() {
+            path == self.path
+        } else {
+            path.parent() == Some(self.path.as_path())
+        };
+        (ours && is_manifest(path))
+            .then(|| path.file_name()?.to_str().map(str::to_owned))
+            .flatten()
+    }
+
+    fn read(&mut self, file: &str) -> Option<Change> {
+        let path = self.directory().join(file);
+        match read_limited(&path) {
+            Ok(bytes) => {
+                let hash = hash_of(&bytes);
+                if self.files.insert(file.to_owned(), hash.clone()).as_ref() == Some(&hash) {
+                    return None;
+                }
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                Some(Change::Content {
+                    file: file.to_owned(),
+                    text,
+                    hash,
+                })
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.files.remove(file)?;
+                Some(Change::Gone {
+                    file: file.to_owned(),
+                })
+            }
+            Err(error) => Some(Change::Unreadable {
+                file: file.to_owned(),
+                error,
+            }),
+        }
+    }
+}
+
+/// Whether a file is read at all: any name that ends in .yaml, .yml or .json.
+pub(crate) fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str);
+    matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// SHA-256 in hex, as `sha256sum` prints it.
+pub(crate) fn hash_of(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
+    let length = std::fs::metadata(path)?.len();
+    if length > FILE_MAX {
+        return Err(std::io::Error::other(format!(
+            "it has {length} bytes; at most {FILE_MAX} are read"
+        )));
+    }
+    std::fs::read(path)
+}
+
+/// Watches the directories of `sources`. The watcher works as long as it lives.
+///
+/// # Errors
+/// What the system said: a directory that does not exist, no more inotify watches.
+pub(crate) fn watch(
+    sources: &[Source],
+) -> notify::Result<(RecommendedWatcher, mpsc::UnboundedReceiver<Seen>)> {
+    let (seen, receiver) = mpsc::unbounded_channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if let Some(what) = event.map_or(Some(Seen::Anything), look) {
+            // The receiver goes when the node ends.
+            let _ = seen.send(what);
+        }
+    })?;
+    let directories: BTreeSet<&Path> = sources.iter().map(Source::directory).collect();
+    for directory in directories {
+        watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    }
+    Ok((watcher, receiver))
+}
+
+fn look(event: Event) -> Option<Seen> {
+    let whole = event.need_rescan()
+        || event
+            .paths
+            .iter()
+            .any(|path| !is_manifest(path) && path.is_symlink());
+    match event.kind {
+        // A ConfigMap volume changes by moving one symbolic link.
+        _ if whole => Some(Seen::Anything),
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(_))
+        | EventKind::Remove(_) => Some(Seen::Files(event.paths)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("farlane-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a directory of our own");
+        path
+    }
+
+    #[test]
+    fn a_file_is_told_once_for_each_content_and_when_it_goes() {
+        let path = directory("sources");
+        let mut source = Source::new(1, &path);
+        std::fs::write(path.join("a.yaml"), "kind: Pod").expect("writable");
+        std::fs::write(path.join("notes.txt"), "no manifest").expect("writable");
+        let changes = source.read_all().expect("readable");
+        assert!(matches!(&changes[..], [Change::Content { file, .. }] if file == "a.yaml"));
+        assert!(source.read_all().expect("readable").is_empty());
+        std::fs::remove_file(path.join("a.yaml")).expect("ours");
+        let changes = source.read_some(&[path.join("a.yaml"), path.join("notes.txt")]);
+        assert!(matches!(&changes[..], [Change::Gone { file }] if file == "a.yaml"));
+        std::fs::remove_dir_all(&path).expect("ours");
+    }
+}
