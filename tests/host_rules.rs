@@ -303,6 +303,59 @@ fn a_crash_closes_and_a_restart_takes_over() {
 }
 
 #[test]
+fn nothing_leaves_in_the_clear_while_a_node_is_killed_and_started_again() {
+    if !may_run("nothing_leaves_in_the_clear_while_a_node_is_killed_and_started_again") {
+        return;
+    }
+    let world = small_world();
+    let (client, web) = pods(&world);
+    let (host, neighbour) = (world.namespace("eu-1"), world.namespace("us-1"));
+    let watch = "table inet watch { chain in { type filter hook prerouting priority -400;
+        icmp type echo-request counter; icmpv6 type echo-request counter;
+    }\n}";
+    let file = world.dir().join("watch.nft");
+    std::fs::write(&file, watch).unwrap();
+    let loaded = world.run(&neighbour, &["nft", "-f", &file.display().to_string()]);
+    assert!(loaded.ok, "{}", loaded.text);
+    let mut node = StandIn::start(&host, plan(&world, Intercept::All), &[]).unwrap();
+    let mut pinging = Vec::new();
+    for (number, to) in [REMOTE_NODE, REMOTE_POD].concat().iter().enumerate() {
+        for from in [&host, &client.namespace, &web.namespace] {
+            let log = format!("ping-{from}-{number}");
+            pinging.push(world.spawn(from, &log, &["ping", "-n", "-i", "0.01", to]));
+        }
+    }
+    for round in 0..4 {
+        // A ping that starts without a way ends at once, so all of them must be under way first.
+        for (worker, from) in [(0, OWN), (0, client.addresses()), (1, web.addresses())] {
+            for to in [REMOTE_NODE, REMOTE_POD] {
+                for family in [0, 1] {
+                    let under_way = || node.seen(worker, from[family], to[family]) > 0;
+                    let in_time = eventually(Duration::from_secs(5), under_way);
+                    assert!(in_time, "{round}: {} to {}", from[family], to[family]);
+                }
+            }
+        }
+        if round < 3 {
+            node.crash();
+            node = StandIn::start(&host, plan(&world, Intercept::All), &[]).unwrap();
+        }
+    }
+    let counted = world
+        .run(&neighbour, &["nft", "list", "table", "inet", "watch"])
+        .out;
+    assert_eq!(counted.matches("packets 0 ").count(), 2, "{counted}");
+    drop(pinging);
+    node.end();
+    // The watch sees: with nothing in the way it counts.
+    world.pings(&host, REMOTE_NODE[0], 1);
+    let counted = world
+        .run(&neighbour, &["nft", "list", "table", "inet", "watch"])
+        .out;
+    assert_eq!(counted.matches("packets 0 ").count(), 1, "{counted}");
+}
+
+#[test]
 fn a_clean_end_leaves_the_host_as_it_was_whatever_changed_meanwhile() {
     if !may_run("a_clean_end_leaves_the_host_as_it_was_whatever_changed_meanwhile") {
         return;
@@ -401,6 +454,48 @@ fn a_service_whose_backend_is_the_host_itself_answers_from_its_address() {
         assert_eq!(node.seen(0, OWN[0], &client.v4), before);
         node.end();
     }
+}
+
+#[test]
+fn what_the_host_translates_towards_a_pod_passes_and_is_answered() {
+    if !may_run("what_the_host_translates_towards_a_pod_passes_and_is_answered") {
+        return;
+    }
+    let world = small_world();
+    let (client, web) = pods(&world);
+    let host = world.namespace("eu-1");
+    let outside = Pod {
+        namespace: world.namespace("world"),
+        ..client.clone()
+    };
+    let _serving = world.serve(web, 8080);
+    // A node port, as kube-proxy writes it: 30080 keeps the client's address, 30081 does not.
+    let rules = format!(
+        "table ip ports {{
+           chain in {{ type nat hook prerouting priority -100;
+             tcp dport 30080 dnat to {0}:8080; tcp dport 30081 mark set mark or 0x4000 dnat to {0}:8080; }}
+           chain out {{ type nat hook postrouting priority 100; mark and 0x4000 == 0x4000 masquerade; }}
+         }}",
+        web.v4
+    );
+    let file = world.dir().join("ports.nft");
+    std::fs::write(&file, rules).unwrap();
+    let loaded = world.run(&host, &["nft", "-f", &file.display().to_string()]);
+    assert!(loaded.ok, "{}", loaded.text);
+    let node = StandIn::start(&host, plan(&world, Intercept::All), &[]).unwrap();
+    for port in [30080, 30081] {
+        let answer = world.ask(&outside, "198.51.100.1", port);
+        assert_eq!(
+            answer.as_deref(),
+            Some("eu-1/web"),
+            "port {port} from beyond"
+        );
+    }
+    assert!(
+        node.seen(1, WORLD[0], &web.v4) > 0,
+        "it was judged on its way to the pod"
+    );
+    node.end();
 }
 
 #[test]
@@ -528,6 +623,17 @@ fn a_host_that_cannot_work_is_refused_in_a_sentence_and_left_alone() {
     assert_eq!(state(&world), bridged);
 }
 
+/// Looks again whenever the host says that it changed, until it does not.
+fn while_quiet(node: &StandIn) {
+    for _ in 0..4 {
+        if !node.changed() {
+            return;
+        }
+        node.refresh();
+    }
+    panic!("each look at the host changes it");
+}
+
 #[test]
 fn a_firewall_that_drops_is_a_warning_and_a_pod_that_comes_later_is_found() {
     if !may_run("a_firewall_that_drops_is_a_warning_and_a_pod_that_comes_later_is_found") {
@@ -556,6 +662,8 @@ fn a_firewall_that_drops_is_a_warning_and_a_pod_that_comes_later_is_found() {
         node.warnings
     );
     assert!(warned(&node.warnings, &web.v4), "{:?}", node.warnings);
+    // Our own doing must not ring for ever.
+    while_quiet(&node);
     for way in ["iifname", "oifname"] {
         let rule = format!("add rule ip filter FORWARD {way} \"farlane*\" accept");
         assert!(world.run(&host, &["nft", &rule]).ok);
@@ -565,6 +673,7 @@ fn a_firewall_that_drops_is_a_warning_and_a_pod_that_comes_later_is_found() {
             .run(&host, &["ip", "route", "add", &route[0], "dev", &route[1]])
             .ok
     );
+    assert!(node.changed(), "the new route is noticed");
     assert_eq!(node.refresh().warnings, [""; 0]);
     let reached = || world.pings(&client.namespace, &web.v4, 1);
     assert!(eventually(Duration::from_secs(5), reached));

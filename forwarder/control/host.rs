@@ -13,30 +13,28 @@
 //! stands in the way there is an error or a warning that says what to do. The traffic between the
 //! host and its own pods goes as ever.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use packet::{Address, Prefix};
-use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::route::RouteProtocol;
-use rtnetlink::{Handle, MulticastGroup};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use rtnetlink::Handle;
 
+mod error;
 mod links;
 mod marks;
+mod netlink;
 mod nft;
 mod pods;
 mod probe;
+mod reconcile;
 mod rules;
 mod ruleset;
 
+pub use error::HostError;
 pub use marks::{MARK_MASK, WIRE_MARK, WORKERS_MAX};
 
+use netlink::Netlink;
 use ruleset::Ruleset;
 
 /// What passes through Farlane (`pods.tun.intercept`).
@@ -93,80 +91,25 @@ pub struct Counters {
     pub clear: u64,
 }
 
-/// Why the host cannot be set up; each a sentence that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// There is no program `nft`.
-    #[error("the program nft was not found: install the package nftables")]
-    NoNft,
-    /// The process may not change the host's network.
-    #[error(
-        "no right to change this host's network: run as root, or with CAP_NET_ADMIN and a writable /proc/sys"
-    )]
-    Rights,
-    /// `nft` refused a script of ours.
-    #[error(
-        "nft refused the table farlane ({0}): Farlane needs nftables 0.9.3 and Linux 5.2 or newer"
-    )]
-    Nft(String),
-    /// The kernel refused a request.
-    #[error("the kernel refused {what}: {error}")]
-    Netlink {
-        /// What was asked for.
-        what: String,
-        /// The kernel's answer.
-        error: io::Error,
-    },
-    /// A TUN of the plan is not there.
-    #[error("the device {0} does not exist: it must be made before the host's rules")]
-    NoDevice(String),
-    /// A device's name that cannot be written to nftables.
-    #[error("the interface name {0:?} cannot be used in nftables: rename the interface")]
-    Name(String),
-    /// More workers than marks.
-    #[error("{0} workers are more than {WORKERS_MAX}: set `workers` to less")]
-    Workers(usize),
-    /// A setting of a TUN could not be written.
-    #[error("{key} could not be set to {value} ({error}): make /proc/sys writable for Farlane")]
-    Sysctl {
-        /// Name as sysctl(8) writes it, below `net`.
-        key: String,
-        /// The value wanted.
-        value: String,
-        /// The answer.
-        error: io::Error,
-    },
-    /// The host does not forward.
-    #[error(
-        "this host forwards no packets: set net.{0} to 1 (sysctl -w net.{0}=1, and a file in /etc/sysctl.d to keep it)"
-    )]
-    Forwarding(String),
-    /// Pods that reach each other without the host's routing.
-    #[error(
-        "the pods on {interface} ({}) meet each other there and never the host's routing, so Farlane would not see it: set `pods.tun.intercept: mesh`, or use a network plug-in that gives each pod an interface of its own",
-        pair(.pods)
-    )]
-    Shared {
-        /// The bridge, or the interface with several pods behind it.
-        interface: String,
-        /// Two pods behind it, or twice the only one.
-        pods: [Address; 2],
-    },
-    /// A service address on the host itself.
-    #[error(
-        "the service address {0} is bound to this host, as kube-proxy does in its mode ipvs, so pods' packets to it never reach Farlane: run kube-proxy in mode iptables or nftables"
-    )]
-    BoundService(Address),
-}
-
 /// The rules of a running node on its host. Dropping it changes nothing on the host.
 pub struct Host {
-    handle: Handle,
+    netlink: Netlink,
     plan: HostPlan,
     applied: Ruleset,
     warnings: Vec<String>,
-    changed: Arc<Notify>,
-    tasks: [JoinHandle<()>; 2],
+    /// Those that are only looked for at the start and at a refresh.
+    firewalls: Vec<String>,
+}
+
+/// Why the host is gone through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// Nothing is known of what an earlier node left; a host with refusals stays as it was.
+    Start,
+    /// Another plan.
+    Change,
+    /// The host may have changed.
+    Refresh,
 }
 
 impl Host {
@@ -175,41 +118,15 @@ impl Host {
     pub async fn install(plan: HostPlan) -> Result<Host, HostError> {
         check(&plan)?;
         probe::forwarding(&plan)?;
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-        ];
-        let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&groups)
-            .map_err(|error| HostError::Netlink {
-                what: "a netlink socket".to_owned(),
-                error,
-            })?;
-        let connection = tokio::spawn(connection);
-        let changed = Arc::new(Notify::new());
-        let bell = Arc::clone(&changed);
-        let listener = tokio::spawn(async move {
-            while let Some((message, _)) = events.next().await {
-                if let NetlinkPayload::InnerMessage(message) = message.payload
-                    && !is_ours(&message)
-                {
-                    bell.notify_one();
-                }
-            }
-        });
-        let tasks = [connection, listener];
-        let applied = Ruleset::new(&plan, Default::default());
+        let applied = Ruleset::new(&plan, BTreeMap::new());
         let mut host = Host {
-            handle,
+            netlink: Netlink::open()?,
             plan,
             applied,
             warnings: Vec::new(),
-            changed,
-            tasks,
+            firewalls: Vec::new(),
         };
-        let refusals = host.apply(None, true).await?;
+        let refusals = host.apply(Occasion::Start).await?;
         match refusals.into_iter().next() {
             Some(refusal) => Err(refusal),
             None => Ok(host),
@@ -219,26 +136,23 @@ impl Host {
     /// Brings the host to another plan, doing only what differs. What would have kept the node from
     /// starting is a warning here: the rest is done.
     pub async fn update(&mut self, plan: HostPlan) -> Result<(), HostError> {
+        if plan == self.plan {
+            return Ok(());
+        }
         check(&plan)?;
-        let before = self.applied.clone();
         self.plan = plan;
-        let there = nft::table_exists()?;
-        let refusals = self.apply(there.then_some(&before), false).await?;
-        let forwarding = probe::forwarding(&self.plan).err();
-        self.warnings
-            .extend(refusals.iter().chain(&forwarding).map(ToString::to_string));
-        Ok(())
+        self.go_through(Occasion::Change).await
     }
 
     /// Looks again where the pods are, and repairs what somebody else removed.
     pub async fn refresh(&mut self) -> Result<(), HostError> {
-        self.update(self.plan.clone()).await
+        self.go_through(Occasion::Refresh).await
     }
 
     /// Returns when links, addresses or routes of the host changed since the last return, which is
     /// when [`Host::refresh`] may find more. Changes come in bursts: wait a little before it.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.netlink.changed().await;
     }
 
     /// What is not as it should be, one sentence each, as of the last change.
@@ -253,31 +167,34 @@ impl Host {
 
     /// Takes everything away, as if Farlane had never been there.
     pub async fn remove(self) -> Result<(), HostError> {
-        remove_all(&self.handle).await.map(|_| ())
+        remove_all(self.netlink.handle()).await.map(|_| ())
     }
 
     /// Leaves what a crash would leave: with [`OnCrash::Closed`], blackholes.
     pub fn leave_closed(self) {}
 
-    /// Does the plan; `before` is what the table says, if that is known. At the start, a host with
-    /// refusals stays as it was.
-    async fn apply(
-        &mut self,
-        before: Option<&Ruleset>,
-        starting: bool,
-    ) -> Result<Vec<HostError>, HostError> {
+    async fn go_through(&mut self, occasion: Occasion) -> Result<(), HostError> {
+        let refusals = self.apply(occasion).await?;
+        let forwarding = probe::forwarding(&self.plan).err();
+        let sentences = refusals.iter().chain(&forwarding).map(ToString::to_string);
+        self.warnings.extend(sentences);
+        Ok(())
+    }
+
+    async fn apply(&mut self, occasion: Occasion) -> Result<Vec<HostError>, HostError> {
+        let handle = self.netlink.handle();
         let families = probe::families();
         let v6 = families.contains(&false);
         let mut tuns = Vec::new();
         for name in &self.plan.tuns {
-            let index = links::set_up_tun(&self.handle, name, self.plan.mtu, v6).await?;
+            let index = links::set_up_tun(handle, name, self.plan.mtu, v6).await?;
             tuns.push((name.clone(), index));
         }
-        let addresses = links::addresses(&self.handle).await?;
-        probe::bound_services(&self.plan, &addresses)?;
-        let survey = pods::survey(&self.handle, &self.plan).await?;
-        self.warnings = survey.warnings;
-        if starting && !survey.refusals.is_empty() {
+        let addresses = links::addresses(handle, None).await?;
+        let mut survey = pods::survey(handle, &self.plan).await?;
+        let bound = probe::bound_services(&self.plan, &addresses).err();
+        survey.refusals.extend(bound);
+        if occasion == Occasion::Start && !survey.refusals.is_empty() {
             return Ok(survey.refusals);
         }
         let source = |v4: bool| {
@@ -285,66 +202,69 @@ impl Host {
             own.find(|address| address.is_v4() == v4 && addresses.contains(address))
         };
         let strict = probe::strict_reverse_path(&self.plan);
-        let wire = if strict {
-            sockets(&self.plan)
-        } else {
-            Vec::new()
-        };
+        let sockets = sockets(&self.plan);
+        let wire: &[_] = if strict { &sockets } else { &[] };
         let wanted = rules::Wanted {
             tuns: &tuns,
             remote: &self.plan.remote_prefixes,
             on_crash: self.plan.on_crash,
-            wire: &wire,
+            wire,
             source4: source(true),
             source6: source(false),
         };
+        // Marks mean nothing before there are rules for them, so the table comes last.
         for v4 in families {
             let (rules, routes) = (rules::rules(&wanted, v4), rules::routes(&wanted, v4));
-            rules::reconcile(&self.handle, v4, &rules, &routes).await?;
+            reconcile::reconcile(handle, v4, &rules, &routes).await?;
         }
-        let ruleset = Ruleset::new(&self.plan, survey.places);
-        nft::run(&ruleset.script(before))?;
-        self.applied = ruleset;
-        self.warnings.extend(probe::firewalls(&self.plan));
+        self.warnings = survey.warnings;
         if strict {
             self.warnings
-                .extend(probe::neighbours(&self.handle, &self.plan).await?);
+                .extend(probe::neighbours(handle, &self.plan).await?);
         }
+        self.write_table(Ruleset::new(&self.plan, survey.places), occasion)?;
+        if occasion != Occasion::Change {
+            self.firewalls = probe::firewalls(&self.plan);
+        }
+        self.warnings.extend(self.firewalls.iter().cloned());
         Ok(survey.refusals)
     }
-}
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
+    fn write_table(&mut self, ruleset: Ruleset, occasion: Occasion) -> Result<(), HostError> {
+        let known = match occasion {
+            Occasion::Start => false,
+            Occasion::Change => true,
+            Occasion::Refresh => nft::table_exists()?,
+        };
+        let change = ruleset.script(known.then_some(&self.applied));
+        match nft::run(&change) {
+            // Somebody took the table away, or a part of it.
+            Err(HostError::Nft(_)) if known => nft::run(&ruleset.script(None))?,
+            other => other?,
         }
+        self.applied = ruleset;
+        Ok(())
     }
 }
 
 /// Removes what a node left on this host that no longer runs, and says what, one line each. `tuns`
 /// are the devices that its configuration names; those that its rules name are found.
 pub async fn clean(tuns: &[String]) -> Result<Vec<String>, HostError> {
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|error| HostError::Netlink {
-            what: "a netlink socket".to_owned(),
-            error,
-        })?;
-    let connection = tokio::spawn(connection);
-    let mut names = rules::devices_named(&handle).await?;
+    let netlink = Netlink::open()?;
+    let handle = netlink.handle();
+    let mut names = reconcile::devices_named(handle).await?;
     names.extend(
         tuns.iter()
             .filter(|name| !names.contains(name))
             .cloned()
             .collect::<Vec<_>>(),
     );
-    let mut removed = remove_all(&handle).await?;
+    let mut removed = remove_all(handle).await?;
     for name in names {
-        if links::remove_tun(&handle, &name).await? {
+        if links::remove_tun(handle, &name).await? {
             removed.push(format!("the device {name}"));
         }
     }
-    connection.abort();
     Ok(removed)
 }
 
@@ -358,7 +278,7 @@ async fn remove_all(handle: &Handle) -> Result<Vec<String>, HostError> {
     }
     for v4 in probe::families() {
         let family = if v4 { "IPv4" } else { "IPv6" };
-        let (rules, routes) = rules::remove(handle, v4).await?;
+        let (rules, routes) = reconcile::remove(handle, v4).await?;
         for (count, what) in [(rules, "policy rule"), (routes, "route")] {
             let plural = if count == 1 { "" } else { "s" };
             if count > 0 {
@@ -395,41 +315,6 @@ fn sockets(plan: &HostPlan) -> Vec<(Address, u16)> {
     sockets.sort();
     sockets.dedup();
     sockets
-}
-
-fn is_ours(message: &RouteNetlinkMessage) -> bool {
-    match message {
-        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            route.header.protocol == RouteProtocol::Other(marks::PROTOCOL)
-        }
-        _ => false,
-    }
-}
-
-fn pair([one, other]: &[Address; 2]) -> String {
-    if one == other {
-        one.to_string()
-    } else {
-        format!("{one} and {other}")
-    }
-}
-
-impl HostError {
-    fn netlink(what: impl Into<String>, error: &rtnetlink::Error) -> HostError {
-        match error {
-            rtnetlink::Error::NetlinkError(message) if message.raw_code() == -1 => {
-                HostError::Rights
-            }
-            rtnetlink::Error::NetlinkError(message) => HostError::Netlink {
-                what: what.into(),
-                error: io::Error::from_raw_os_error(-message.raw_code()),
-            },
-            other => HostError::Netlink {
-                what: what.into(),
-                error: io::Error::other(other.to_string()),
-            },
-        }
-    }
 }
 
 impl fmt::Debug for Host {

@@ -10,10 +10,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use driver::{Tun, TunOffloads, TunSettings};
 use farlane::control::host::{Counters, Host, HostPlan};
 use packet::{Address, Arena, Offload, Packet};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs `work` in a network namespace, on a thread of its own.
 pub(crate) fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
@@ -52,14 +55,18 @@ fn runtime() -> tokio::runtime::Runtime {
 enum Order {
     Update(Box<HostPlan>),
     Refresh,
+    AwaitChange,
     Counters,
     Remove,
 }
 
 /// What came of an order, and the warnings after it.
+#[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) counters: Counters,
     pub(crate) warnings: Vec<String>,
+    /// Whether the host changed within a second, when that was the question.
+    pub(crate) changed: bool,
 }
 
 /// A node that stands in for a real one; dropped, it is as if it was killed.
@@ -153,6 +160,11 @@ impl StandIn {
         self.ask(Order::Refresh)
     }
 
+    /// Whether the host says that it changed, within a second.
+    pub(crate) fn changed(&self) -> bool {
+        self.ask(Order::AwaitChange).changed
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         self.ask(Order::Counters).counters
     }
@@ -199,16 +211,18 @@ fn serve(
     answers: &mpsc::Sender<Answer>,
 ) {
     while let Ok(order) = orders.recv() {
+        let mut changed = false;
         match order {
             Order::Update(plan) => runtime.block_on(host.update(*plan)).unwrap(),
             Order::Refresh => runtime.block_on(host.refresh()).unwrap(),
+            Order::AwaitChange => {
+                let waiting = async { tokio::time::timeout(SECOND, host.changed()).await };
+                changed = runtime.block_on(waiting).is_ok();
+            }
             Order::Counters => {}
             Order::Remove => {
                 runtime.block_on(host.remove()).unwrap();
-                let _ = answers.send(Answer {
-                    counters: Counters::default(),
-                    warnings: Vec::new(),
-                });
+                let _ = answers.send(Answer::default());
                 return;
             }
         }
@@ -216,6 +230,7 @@ fn serve(
         let _ = answers.send(Answer {
             counters,
             warnings: host.warnings().to_vec(),
+            changed,
         });
     }
 }

@@ -88,13 +88,14 @@ pub(super) async fn set_up_tun(
         let changing = handle.link().change(message).execute().await;
         changing.map_err(|error| HostError::netlink(format!("the device {name}"), &error))?;
     }
-    let mut request = handle
-        .address()
-        .add(link.index, IpAddr::V4(DUMMY), 32)
-        .replace();
-    request.message_mut().header.scope = AddressScope::Host;
-    let adding = request.execute().await;
-    adding.map_err(|error| HostError::netlink(format!("the address of {name}"), &error))?;
+    // Asked first: each addition rings the bell that makes us look again.
+    let dummy = Address::from(IpAddr::V4(DUMMY));
+    if !addresses(handle, Some(link.index)).await?.contains(&dummy) {
+        let mut request = handle.address().add(link.index, IpAddr::V4(DUMMY), 32);
+        request.message_mut().header.scope = AddressScope::Host;
+        let adding = request.execute().await;
+        adding.map_err(|error| HostError::netlink(format!("the address of {name}"), &error))?;
+    }
     Ok(link.index)
 }
 
@@ -110,9 +111,12 @@ pub(super) async fn remove_tun(handle: &Handle, name: &str) -> Result<bool, Host
     }
 }
 
-/// The host's addresses that may be a source now (an IPv6 address may not, until it is known to be
-/// the only one on its link).
-pub(super) async fn addresses(handle: &Handle) -> Result<Vec<Address>, HostError> {
+/// The addresses of the host, or of one device, that may be a source now (an IPv6 address may not,
+/// until it is known to be the only one on its link).
+pub(super) async fn addresses(
+    handle: &Handle,
+    device: Option<u32>,
+) -> Result<Vec<Address>, HostError> {
     let all: Vec<_> = handle
         .address()
         .get()
@@ -124,6 +128,7 @@ pub(super) async fn addresses(handle: &Handle) -> Result<Vec<Address>, HostError
     Ok(all
         .iter()
         .filter(|message| !message.header.flags.intersects(unsure))
+        .filter(|message| device.is_none_or(|device| message.header.index == device))
         .filter_map(|message| {
             let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
                 message.attributes.iter().find_map(wanted)

@@ -214,3 +214,18 @@ fn has_gateway(route: &RouteMessage) -> bool {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nft_would_read_as_something_else_is_not_spoken() {
+        for name in ["eth0", "pod-a", "cali12.7@x", "v_1"] {
+            assert!(speakable(name), "{name}");
+        }
+        for name in ["", "v*", "a\"b", "a b", "a\\b", "sixteen-letters-"] {
+            assert!(!speakable(name), "{name}");
+        }
+    }
+}

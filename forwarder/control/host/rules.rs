@@ -1,23 +1,20 @@
-//! Policy rules and routes: what is wanted is a list, what the host has is a list, and only the
-//! difference is done, additions first, so that a node that starts over the leftovers of a killed
-//! one never has fewer rules than before.
+//! Which policy rules and routes are wanted, and how each is said in netlink's words. Pure: the
+//! order of the rules is the order in which a packet meets them, and a test reads it.
 
-use futures_util::TryStreamExt as _;
 use packet::{Address, Prefix};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use rtnetlink::packet_route::{AddressFamily, IpProtocol};
-use rtnetlink::{Handle, IpVersion};
 use std::net::IpAddr;
 
+use super::OnCrash;
 use super::marks::{
-    MARK_MASK, METRIC_BLACKHOLE, METRIC_DEVICE, PRIORITY_END, PRIORITY_FIRST, PRIORITY_MESH,
+    MARK_MASK, METRIC_BLACKHOLE, METRIC_DEVICE, PRIORITY_END, PRIORITY_MESH,
     PRIORITY_MESH_OF_WORKER, PRIORITY_WIRE, PRIORITY_WIRE_BACK, PRIORITY_WORKER, PRIORITY_WRITTEN,
     PROTOCOL, WIRE_MARK, mesh_table, worker_mark, worker_table,
 };
-use super::{HostError, OnCrash};
 
 /// One policy rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,132 +154,7 @@ pub(super) fn routes(wanted: &Wanted<'_>, v4: bool) -> Vec<Route> {
     routes
 }
 
-/// Makes the host's rules and routes those of `rules` and `routes`.
-pub(super) async fn reconcile(
-    handle: &Handle,
-    v4: bool,
-    rules: &[Rule],
-    routes: &[Route],
-) -> Result<(), HostError> {
-    let present = own_routes(handle, v4).await?;
-    let known: Vec<Option<Route>> = present.iter().map(read_route).collect();
-    // Blackholes first: from the moment that a rule leads into a table, it is closed.
-    let (blackholes, devices): (Vec<&Route>, Vec<&Route>) = routes
-        .iter()
-        .filter(|route| !known.contains(&Some((*route).clone())))
-        .partition(|route| route.device.is_none());
-    for route in blackholes.into_iter().chain(devices) {
-        let adding = handle
-            .route()
-            .add(route.message())
-            .replace()
-            .execute()
-            .await;
-        adding.map_err(|error| HostError::netlink(format!("the route {route}"), &error))?;
-    }
-    let rules_present = own_rules(handle, v4).await?;
-    let rules_known: Vec<Option<Rule>> = rules_present.iter().map(read_rule).collect();
-    for rule in rules {
-        if !rules_known.contains(&Some(rule.clone())) {
-            add_rule(handle, rule).await?;
-        }
-    }
-    for (message, rule) in rules_present.into_iter().zip(rules_known) {
-        if !rule.is_some_and(|rule| rules.contains(&rule)) {
-            delete_rule(handle, message).await?;
-        }
-    }
-    for (message, route) in present.into_iter().zip(known) {
-        let replaced = |route: &Route| routes.iter().any(|wanted| wanted.same_place(route));
-        if !route.is_some_and(|route| replaced(&route)) {
-            delete_route(handle, message).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes all rules, then all routes, and says how many there were of each.
-pub(super) async fn remove(handle: &Handle, v4: bool) -> Result<(usize, usize), HostError> {
-    let rules = own_rules(handle, v4).await?;
-    let routes = own_routes(handle, v4).await?;
-    let counts = (rules.len(), routes.len());
-    for rule in rules {
-        delete_rule(handle, rule).await?;
-    }
-    for route in routes {
-        delete_route(handle, route).await?;
-    }
-    Ok(counts)
-}
-
-/// The devices that our rules on the host name.
-pub(super) async fn devices_named(handle: &Handle) -> Result<Vec<String>, HostError> {
-    let mut names = Vec::new();
-    for message in own_rules(handle, true).await? {
-        let named = read_rule(&message).and_then(|rule| rule.input);
-        names.extend(named.filter(|name| name != "lo" && !names.contains(name)));
-    }
-    Ok(names)
-}
-
-async fn own_rules(handle: &Handle, v4: bool) -> Result<Vec<RuleMessage>, HostError> {
-    let version = if v4 { IpVersion::V4 } else { IpVersion::V6 };
-    let all: Vec<RuleMessage> = handle
-        .rule()
-        .get(version)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|error| HostError::netlink("the list of rules", &error))?;
-    let ours = |message: &RuleMessage| {
-        message.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
-            && message.attributes.iter().any(|attribute| {
-                matches!(attribute, RuleAttribute::Priority(p) if (PRIORITY_FIRST..=PRIORITY_END).contains(p))
-            })
-    };
-    Ok(all.into_iter().filter(ours).collect())
-}
-
-async fn own_routes(handle: &Handle, v4: bool) -> Result<Vec<RouteMessage>, HostError> {
-    let mut query = RouteMessage::default();
-    query.header.address_family = family(v4);
-    let all: Vec<RouteMessage> = handle
-        .route()
-        .get(query)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|error| HostError::netlink("the list of routes", &error))?;
-    let ours = |message: &RouteMessage| {
-        message.header.protocol == RouteProtocol::Other(PROTOCOL)
-            && message.header.address_family == family(v4)
-    };
-    Ok(all.into_iter().filter(ours).collect())
-}
-
-async fn add_rule(handle: &Handle, rule: &Rule) -> Result<(), HostError> {
-    let mut request = handle.rule().add();
-    *request.message_mut() = rule.message();
-    request
-        .execute()
-        .await
-        .map_err(|error| HostError::netlink("a policy rule", &error))
-}
-
-async fn delete_rule(handle: &Handle, message: RuleMessage) -> Result<(), HostError> {
-    let deleting = handle.rule().del(message).execute().await;
-    deleting.map_err(|error| HostError::netlink("the removal of a policy rule", &error))
-}
-
-async fn delete_route(handle: &Handle, message: RouteMessage) -> Result<(), HostError> {
-    match handle.route().del(message).execute().await {
-        // It went with its device while we looked.
-        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -3 => Ok(()),
-        other => other.map_err(|error| HostError::netlink("the removal of a route", &error)),
-    }
-}
-
-fn family(v4: bool) -> AddressFamily {
+pub(super) fn family(v4: bool) -> AddressFamily {
     if v4 {
         AddressFamily::Inet
     } else {
@@ -307,7 +179,7 @@ fn read_address(address: &RouteAddress) -> Option<Address> {
 }
 
 impl Rule {
-    fn message(&self) -> RuleMessage {
+    pub(super) fn message(&self) -> RuleMessage {
         let mut message = RuleMessage::default();
         message.header.family = family(self.v4);
         let attributes = &mut message.attributes;
@@ -345,7 +217,7 @@ impl Rule {
 }
 
 /// `None` for a rule that we would not make: it is replaced.
-fn read_rule(message: &RuleMessage) -> Option<Rule> {
+pub(super) fn read_rule(message: &RuleMessage) -> Option<Rule> {
     let mut rule = Rule {
         v4: message.header.family == AddressFamily::Inet,
         priority: 0,
@@ -385,7 +257,7 @@ impl Route {
     }
 
     /// Whether adding the one replaces the other.
-    fn same_place(&self, other: &Route) -> bool {
+    pub(super) fn same_place(&self, other: &Route) -> bool {
         (
             self.table,
             self.v4,
@@ -401,7 +273,7 @@ impl Route {
         )
     }
 
-    fn message(&self) -> RouteMessage {
+    pub(super) fn message(&self) -> RouteMessage {
         let mut message = RouteMessage::default();
         message.header.address_family = family(self.v4);
         message.header.destination_prefix_length = self.length;
@@ -446,7 +318,7 @@ impl std::fmt::Display for Route {
 }
 
 /// `None` for a route that we would not make: it is removed.
-fn read_route(message: &RouteMessage) -> Option<Route> {
+pub(super) fn read_route(message: &RouteMessage) -> Option<Route> {
     let v4 = message.header.address_family == AddressFamily::Inet;
     let mut metric = 0;
     let mut route = Route {
@@ -479,4 +351,92 @@ fn read_route(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     }
     (metric == route.metric()).then_some(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted<'a>(
+        tuns: &'a [(String, u32)],
+        remote: &'a [Prefix],
+        on_crash: OnCrash,
+    ) -> Wanted<'a> {
+        Wanted {
+            tuns,
+            remote,
+            on_crash,
+            wire: &[],
+            source4: Some(Address::from_v4([192, 0, 2, 1])),
+            source6: None,
+        }
+    }
+
+    fn tuns() -> [(String, u32); 2] {
+        [(String::from("farlane0"), 7), (String::from("farlane1"), 8)]
+    }
+
+    #[test]
+    fn the_wire_is_let_by_then_clusters_then_what_we_wrote_then_what_is_marked() {
+        let (tuns, wire) = (tuns(), [(Address::from_v4([192, 0, 2, 1]), 51871)]);
+        let with_wire = Wanted {
+            wire: &wire,
+            ..wanted(&tuns, &[], OnCrash::Closed)
+        };
+        let mut order = rules(&with_wire, true);
+        order.sort_by_key(|rule| rule.priority);
+        let shown: Vec<_> = order
+            .iter()
+            .map(|rule| (rule.mark, rule.input.as_deref(), rule.table))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (Some(WIRE_MARK), None, None),
+                (None, None, None),
+                (Some(0x1002), None, Some(mesh_table(1))),
+                (None, None, Some(mesh_table(0))),
+                (None, Some("farlane0"), None),
+                (None, Some("farlane1"), None),
+                (Some(0x1001), None, Some(worker_table(0))),
+                (Some(0x1002), None, Some(worker_table(1))),
+                (None, None, None),
+            ]
+        );
+        assert_eq!(order[1].udp_from, Some(wire[0]));
+        assert_eq!(order[8].priority, PRIORITY_END);
+    }
+
+    #[test]
+    fn closed_has_a_blackhole_behind_each_route_and_open_has_none() {
+        let tuns = tuns();
+        let remote = ["10.2.0.0/16", "fd10:2::/64"].map(|prefix| prefix.parse().unwrap());
+        let closed = routes(&wanted(&tuns, &remote, OnCrash::Closed), true);
+        assert_eq!(closed.len(), 8, "two tables a worker, one route in each");
+        for route in closed.iter().filter(|route| route.device.is_some()) {
+            let hidden = |other: &Route| other.device.is_none() && other.table == route.table;
+            assert!(closed.iter().any(hidden), "{route}");
+        }
+        let open = routes(&wanted(&tuns, &remote, OnCrash::Open), false);
+        assert_eq!(open.len(), 4);
+        assert!(open.iter().all(|route| route.device.is_some()));
+    }
+
+    #[test]
+    fn rules_and_routes_are_read_as_they_were_said() {
+        let (tuns, wire) = (tuns(), [(Address::from_v4([192, 0, 2, 1]), 51871)]);
+        let remote = ["10.2.0.0/16", "fd10:2::/64"].map(|prefix| prefix.parse().unwrap());
+        let all = Wanted {
+            wire: &wire,
+            ..wanted(&tuns, &remote, OnCrash::Closed)
+        };
+        for v4 in [true, false] {
+            for rule in rules(&all, v4) {
+                assert_eq!(read_rule(&rule.message()), Some(rule));
+            }
+            for route in routes(&all, v4) {
+                assert_eq!(read_route(&route.message()), Some(route));
+            }
+        }
+    }
 }

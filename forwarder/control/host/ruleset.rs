@@ -356,3 +356,97 @@ fn command<'a>(
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Address {
+        Address::from(text.parse::<std::net::IpAddr>().unwrap())
+    }
+
+    fn ruleset(intercept: Intercept) -> Ruleset {
+        let place = |worker, interface: &str| Place {
+            worker,
+            interface: Some(interface.to_owned()),
+            alone: true,
+        };
+        let pods = [
+            (ip("10.1.0.2"), place(0, "pod-a")),
+            (ip("fd10:1::2"), place(1, "pod-b")),
+        ];
+        Ruleset {
+            tuns: vec!["farlane0".to_owned(), "farlane1".to_owned()],
+            intercept,
+            on_crash: OnCrash::Closed,
+            pods: pods.into_iter().collect(),
+            remote: vec!["10.2.0.0/16".parse().unwrap()],
+            global: BTreeSet::from([ip("10.101.0.80")]),
+        }
+    }
+
+    #[test]
+    fn the_first_script_writes_the_whole_table_anew_in_one_transaction() {
+        let script = ruleset(Intercept::All).script(None);
+        let start = "add table inet farlane\ndelete table inet farlane\ntable inet farlane {\n";
+        assert!(script.starts_with(start), "{script}");
+        for line in [
+            "add element inet farlane from4 { \"pod-a\" . 10.1.0.2 : goto from0 }\n",
+            "add element inet farlane from6 { \"pod-b\" . fd10:1::2 : goto from1 }\n",
+            "add element inet farlane to6 { fd10:1::2 : goto mark1 }\n",
+            "add element inet farlane remote4 { 10.2.0.0/16 }\n",
+            "add element inet farlane tuns { \"farlane0\", \"farlane1\" }\n",
+            "    meta mark set meta mark and 0xffffef80 or 0x1002\n    notrack\n",
+        ] {
+            assert!(script.contains(line), "{line} is not in\n{script}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_said_again() {
+        let before = ruleset(Intercept::Mesh);
+        assert_eq!(before.script(Some(&before)), "");
+        let mut after = before.clone();
+        after.pods.get_mut(&ip("10.1.0.2")).unwrap().worker = 1;
+        assert_eq!(
+            after.script(Some(&before)),
+            "delete element inet farlane from4 { \"pod-a\" . 10.1.0.2 }\n\
+             delete element inet farlane to4 { 10.1.0.2 }\n\
+             add element inet farlane from4 { \"pod-a\" . 10.1.0.2 : goto from1 }\n\
+             add element inet farlane to4 { 10.1.0.2 : goto mark1 }\n"
+        );
+        after = before.clone();
+        after.remote.clear();
+        after.pods.remove(&ip("fd10:1::2"));
+        assert_eq!(
+            after.script(Some(&before)),
+            "delete element inet farlane from6 { \"pod-b\" . fd10:1::2 }\n\
+             delete element inet farlane links { \"pod-b\" }\n\
+             delete element inet farlane pods6 { fd10:1::2 }\n\
+             flush set inet farlane remote4\n\
+             delete element inet farlane to6 { fd10:1::2 }\n"
+        );
+    }
+
+    #[test]
+    fn other_settings_write_the_whole_table_anew() {
+        let all = ruleset(Intercept::All);
+        let mesh = ruleset(Intercept::Mesh);
+        assert_eq!(mesh.script(Some(&all)), mesh.script(None));
+        let open = Ruleset {
+            on_crash: OnCrash::Open,
+            ..all.clone()
+        };
+        assert_eq!(open.script(Some(&all)), open.script(None));
+        assert!(open.script(None).contains("oifname \"farlane0\" notrack"));
+        assert!(!open.script(None).contains("chain leave"));
+    }
+
+    #[test]
+    fn a_prefix_inside_another_is_left_out() {
+        let text = ["10.2.3.0/24", "10.2.0.0/16", "192.0.2.2/32", "10.2.0.0/16"];
+        let prefixes = text.map(|prefix| prefix.parse().unwrap());
+        let kept: Vec<String> = outermost(&prefixes).iter().map(Prefix::to_string).collect();
+        assert_eq!(kept, ["10.2.0.0/16", "192.0.2.2/32"]);
+    }
+}
