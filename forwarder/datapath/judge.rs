@@ -3,7 +3,7 @@
 
 use alloc::sync::Arc;
 
-use balance::{Frontend, Service};
+use balance::{Backend, Frontend, Service};
 use packet::{Address, Flow, Kind};
 use policy::{Direction, Endpoint, Identity, Party, Question, RuleId, Verdict};
 
@@ -160,13 +160,8 @@ impl Snapshot {
         if !inquiry.begins {
             return Err(Reason::NoFlowForService);
         }
-        let backend = service
-            .pick(crate::key::hash(flow))
-            .ok_or(Reason::NoBackend)?;
+        let backend = pick(service, flow)?;
         judgement.destination = (backend.address, backend.port);
-        if backend.address == flow.source {
-            return Err(Reason::Hairpin);
-        }
         Ok(())
     }
 
@@ -180,4 +175,23 @@ impl Snapshot {
             (Verdict::Deny, Direction::Ingress) => Err(Reason::IngressDenied),
         }
     }
+}
+
+/// The backend for a flow: never the client itself, which would have to take its own address for
+/// another's. A client that is a backend too gets one of the others.
+fn pick<'a>(service: &'a Service, flow: &Flow) -> Result<&'a Backend, Reason> {
+    let hash = crate::key::hash(flow);
+    let backend = service.pick(hash).ok_or(Reason::NoBackend)?;
+    if backend.address != flow.source {
+        return Ok(backend);
+    }
+    let others = || {
+        service
+            .in_use()
+            .filter(|other| other.address != flow.source)
+    };
+    let other = hash
+        .checked_rem(others().count() as u64)
+        .and_then(|n| others().nth(n as usize));
+    other.ok_or(Reason::Hairpin)
 }

@@ -16,8 +16,9 @@ use crate::{Outbox, Snapshot};
 const FOREIGN_SILENCE: Duration = Duration::from_secs(30);
 /// How long a node may take to be heard for the first time before it counts as silent.
 const FIRST_SILENCE: Duration = Duration::from_secs(3);
-/// How many probes are remembered to measure round trips.
-const REMEMBERED: usize = 8;
+/// How many probes are remembered: to measure round trips, and to tell those that are missing from
+/// those under way.
+const REMEMBERED: u16 = 8;
 const PAYLOAD: &[u8] = b"farlane probe";
 
 /// What is known of another node.
@@ -76,10 +77,12 @@ struct Probe {
     to: Address,
     health: Health,
     ever_answered: bool,
-    unanswered: u32,
+    /// Answers in a row, none missing between them.
     answered: u32,
+    /// The probe sent last, and the latest one that was answered.
     sequence: u16,
-    sent: [Time; REMEMBERED],
+    answered_sequence: u16,
+    sent: [Time; REMEMBERED as usize],
     round_trip: Option<Duration>,
     since: Time,
 }
@@ -132,7 +135,8 @@ impl Probes {
         self.next = Some((next + self.interval).max(now.time + self.interval / 2));
         for (number, probe) in self.nodes.iter_mut().enumerate() {
             let heard = lanes.last_heard(number as u32);
-            if let Some(answering) = probe.judge(now.time, heard, self.count) {
+            let missing = probe.missing(now.time, self.interval);
+            if let Some(answering) = probe.judge(now.time, heard, missing, self.count) {
                 self.changes.push(HealthChange {
                     cluster: probe.cluster,
                     node: probe.node.clone(),
@@ -206,22 +210,40 @@ impl Probe {
             to,
             health: Health::Unknown,
             ever_answered: false,
-            unanswered: 0,
             answered: 0,
             sequence: 0,
-            sent: [Time::ZERO; REMEMBERED],
+            answered_sequence: 0,
+            sent: [Time::ZERO; REMEMBERED as usize],
             round_trip: None,
             since: now,
         }
     }
 
+    /// How many of the latest probes are missing their answer. One is under way, not missing, for
+    /// an interval or two round trips, whichever is longer: a far node is not a silent one.
+    fn missing(&self, now: Time, interval: Duration) -> u32 {
+        let patience = interval.max(self.round_trip.unwrap_or_default() * 2);
+        let open = self
+            .sequence
+            .wrapping_sub(self.answered_sequence)
+            .min(REMEMBERED);
+        let late = |back: &u16| {
+            let sequence = self.sequence.wrapping_sub(*back);
+            now.since(self.sent[usize::from(sequence % REMEMBERED)]) >= patience
+        };
+        (0..open).filter(late).count() as u32
+    }
+
     /// Decides what the node is now; a change between answering and silent is told.
-    fn judge(&mut self, now: Time, heard: Option<Time>, count: u32) -> Option<bool> {
+    fn judge(&mut self, now: Time, heard: Option<Time>, missing: u32, count: u32) -> Option<bool> {
+        if missing > 0 {
+            self.answered = 0;
+        }
         let health = if self.ever_answered {
             match self.health {
                 Health::Silent if self.answered >= count => Health::Answering,
                 Health::Silent => Health::Silent,
-                _ if self.unanswered >= count => Health::Silent,
+                _ if missing >= count.min(u32::from(REMEMBERED)) => Health::Silent,
                 _ => Health::Answering,
             }
         } else {
@@ -244,12 +266,8 @@ impl Probe {
         let Some(mut buf) = out.tunnel.arena.take() else {
             return;
         };
-        if self.unanswered > 0 {
-            self.answered = 0;
-        }
         self.sequence = self.sequence.wrapping_add(1);
-        self.sent[usize::from(self.sequence) % REMEMBERED] = now.time;
-        self.unanswered = self.unanswered.saturating_add(1);
+        self.sent[usize::from(self.sequence % REMEMBERED)] = now.time;
         echo_request(
             self.from,
             self.to,
@@ -264,13 +282,15 @@ impl Probe {
     }
 
     fn answer(&mut self, now: Time, sequence: u16) {
+        let open = self.sequence.wrapping_sub(self.answered_sequence);
         let age = self.sequence.wrapping_sub(sequence);
-        if usize::from(age) >= REMEMBERED {
+        // Not one of ours, too old, or answered before.
+        if age >= REMEMBERED || age >= open {
             return;
         }
-        self.round_trip = Some(now.since(self.sent[usize::from(sequence) % REMEMBERED]));
+        self.answered_sequence = sequence;
+        self.round_trip = Some(now.since(self.sent[usize::from(sequence % REMEMBERED)]));
         self.ever_answered = true;
-        self.unanswered = 0;
         self.answered = self.answered.saturating_add(1);
     }
 }

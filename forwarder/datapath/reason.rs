@@ -58,7 +58,7 @@ reasons! {
     NoServicePort = "noServicePort";
     /// Only a new flow can be sent to a service, and this is the middle of an unknown one.
     NoFlowForService = "noFlowForService";
-    /// The pod reached itself through its service, which is not translated yet.
+    /// The pod is the only backend of the service that it asked for, which is not translated yet.
     Hairpin = "hairpin";
     /// An answer, or an error, to a flow that is not known.
     NoFlow = "noFlow";
