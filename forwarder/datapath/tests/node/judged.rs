@@ -1,0 +1,150 @@
+//! Who may speak with whom, and whose addresses count.
+
+use datapath::Reason;
+use policy::{
+    Direction, Entry, EntryVerdict, Isolates, Peer, Peers, Policy, PolicyName, Ports, Selector,
+    Tier,
+};
+
+use crate::world::{World, echo, pod, read, tcp};
+
+/// Only pod `allowed` may speak to pod `subject`; both are `NODE-POD`.
+fn only(subject: &str, allowed: &str, direction: Direction) -> Policy {
+    Policy {
+        name: PolicyName {
+            kind: "NetworkPolicy".into(),
+            namespace: "test".into(),
+            name: "only".into(),
+        },
+        origin: "test.yaml:1".into(),
+        subject: Selector::default().with("pod", subject),
+        entries: vec![Entry {
+            direction,
+            tier: Tier::Normal,
+            priority: 0,
+            verdict: EntryVerdict::Allow,
+            peers: Peers::Of(vec![Peer::Selector(
+                Selector::default().with("pod", allowed),
+            )]),
+            ports: Ports::Any,
+        }],
+        isolates: Isolates {
+            ingress: direction == Direction::Ingress,
+            egress: direction == Direction::Egress,
+        },
+        refused: None,
+    }
+}
+
+#[test]
+fn a_pod_reaches_a_pod_of_the_other_node_and_one_of_its_own() {
+    let mut world = World::new();
+    for target in [pod(2, 1), pod(1, 2)] {
+        world.send(1, &echo(pod(1, 1), target, 64, true));
+        let node = target[1];
+        let arrived = world.delivered(node);
+        assert_eq!(arrived.len(), 1);
+        assert_eq!(read(&arrived[0]).flow.destination.v4(), Some(target));
+        world.send(node, &echo(target, pod(1, 1), 64, false));
+        assert_eq!(world.delivered(1).len(), 1);
+    }
+}
+
+#[test]
+fn an_answer_without_a_question_is_dropped() {
+    let mut world = World::new();
+    world.send(1, &echo(pod(1, 1), pod(2, 1), 64, false));
+    assert_eq!(world.drops(1, Reason::NoFlow), 1);
+    assert!(world.delivered(2).is_empty());
+}
+
+#[test]
+fn ingress_is_judged_at_the_destination_and_egress_at_the_source() {
+    let mut world = World::new();
+    world.policies = vec![only("2-1", "1-2", Direction::Ingress)];
+    world.publish();
+    world.send(1, &echo(pod(1, 1), pod(2, 1), 64, true));
+    assert_eq!(world.drops(2, Reason::IngressDenied), 1);
+    world.send(1, &echo(pod(1, 2), pod(2, 1), 64, true));
+    assert_eq!(world.delivered(2).len(), 1);
+
+    world.policies = vec![only("1-3", "2-2", Direction::Egress)];
+    world.publish();
+    world.send(1, &echo(pod(1, 3), pod(2, 1), 64, true));
+    assert_eq!(world.drops(1, Reason::EgressDenied), 1);
+    world.send(1, &echo(pod(1, 3), pod(2, 2), 64, true));
+    assert_eq!(world.delivered(2).len(), 1);
+}
+
+#[test]
+fn a_tightened_policy_cuts_a_flow_at_its_next_forward_packet() {
+    let mut world = World::new();
+    let client = (pod(1, 1), 40_000);
+    let server = (pod(2, 1), 8080);
+    world.send(1, &tcp(client, server, "S", b""));
+    world.send(2, &tcp(server, client, "SA", b""));
+    world.send(1, &tcp(client, server, "A", b"one"));
+    assert_eq!((world.delivered(2).len(), world.delivered(1).len()), (2, 1));
+    world.policies = vec![only("2-1", "1-2", Direction::Ingress)];
+    world.publish();
+    world.send(1, &tcp(client, server, "A", b"two"));
+    assert!(world.delivered(2).is_empty());
+    assert_eq!(world.drops(2, Reason::IngressDenied), 1);
+    // And opens at once when it is loosened.
+    world.policies.clear();
+    world.publish();
+    world.send(1, &tcp(client, server, "A", b"two"));
+    assert_eq!(world.delivered(2).len(), 1);
+}
+
+#[test]
+fn a_peer_may_send_only_from_its_own_addresses() {
+    let mut world = World::new();
+    world.send(1, &echo(pod(1, 1), pod(2, 1), 64, true));
+    world.delivered(1);
+    // Of our own pod, of our own node, of nobody, and of the world.
+    for source in [pod(1, 2), [192, 0, 2, 1], pod(1, 9), [8, 8, 8, 8]] {
+        world.inject_from_peer(1, &echo(source, pod(1, 1), 64, true));
+    }
+    assert_eq!(world.drops(1, Reason::ForgedSource), 4);
+    assert!(world.delivered(1).is_empty());
+    world.inject_from_peer(1, &echo(pod(2, 1), pod(1, 1), 64, true));
+    assert_eq!(world.delivered(1).len(), 1);
+}
+
+#[test]
+fn an_address_that_nobody_has_is_denied_in_both_directions() {
+    let mut world = World::new();
+    world.send(1, &echo(pod(1, 1), pod(1, 9), 64, true));
+    assert_eq!(world.drops(1, Reason::UnknownDestination), 1);
+    world.send(1, &echo(pod(1, 9), pod(1, 1), 64, true));
+    assert_eq!(world.drops(1, Reason::ForgedSource), 1);
+    world.inject_from_peer(1, &echo(pod(2, 9), pod(1, 1), 64, true));
+    assert_eq!(world.drops(1, Reason::UnknownSource), 1);
+}
+
+#[test]
+fn a_packet_whose_time_has_run_out_is_answered_and_not_forwarded() {
+    let mut world = World::new();
+    world.send(1, &echo(pod(1, 1), pod(2, 1), 1, true));
+    assert_eq!(world.drops(1, Reason::TimeExceeded), 1);
+    assert!(world.delivered(2).is_empty());
+    let answers = world.delivered(1);
+    assert_eq!(answers.len(), 1);
+    let answer = read(&answers[0]);
+    assert_eq!(answer.flow.destination.v4(), Some(pod(1, 1)));
+    assert_eq!(answer.flow.source.v4(), Some([192, 0, 2, 1]));
+}
+
+#[test]
+fn a_full_table_refuses_what_would_push_out_a_living_flow() {
+    let mut world = World::new();
+    for number in 0..80_u16 {
+        let client = (pod(1, 1), 30_000 + number);
+        let server = (pod(2, 1), 8080);
+        world.send(1, &tcp(client, server, "S", b""));
+        world.send(2, &tcp(server, client, "SA", b""));
+    }
+    assert!(world.drops(1, Reason::FlowTableFull) > 0);
+    assert_eq!(world.hosts[0].forwarder.flows(), 64);
+}

@@ -1,0 +1,13 @@
+//! Two nodes with real forwarders and snapshots made by hand.
+//!
+//! ```text
+//!   pods 10.1.0.1 … 4 ── node 1, 192.0.2.1 ── wire ── node 2, 192.0.2.2 ── pods 10.2.0.1 … 4
+//!                              service 10.96.0.1:80 → port 8080 of its backends
+//! ```
+//!
+//! After every step the books of both nodes must balance (`world::World::settle`).
+
+mod judged;
+mod probed;
+mod translated;
+mod world;

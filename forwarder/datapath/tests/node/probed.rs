@@ -1,0 +1,54 @@
+//! Whether the other node answers.
+
+use std::time::Duration;
+
+use datapath::{Health, HealthChange};
+
+use crate::world::World;
+
+fn health(world: &World) -> Health {
+    world.hosts[0]
+        .forwarder
+        .probe_status()
+        .next()
+        .expect("one node")
+        .health
+}
+
+fn changes(world: &mut World) -> Vec<HealthChange> {
+    world.hosts[0].forwarder.take_health_changes().collect()
+}
+
+#[test]
+fn a_node_that_ceases_to_answer_is_silent_within_a_second_and_comes_back_without_flapping() {
+    let mut world = World::new();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(health(&world), Health::Answering);
+    assert!(
+        changes(&mut world).is_empty(),
+        "that a node answers is what was expected"
+    );
+    world.cut = true;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(health(&world), Health::Silent);
+    let told = changes(&mut world);
+    assert_eq!(told.len(), 1);
+    assert!(!told[0].answering);
+    assert_eq!(told[0].node, "node-2");
+    world.cut = false;
+    world.pass(Duration::from_millis(300));
+    assert_eq!(health(&world), Health::Silent, "one answer is not enough");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(health(&world), Health::Answering);
+    assert_eq!(changes(&mut world).len(), 1);
+}
+
+#[test]
+fn a_node_that_was_never_heard_is_silent_after_a_few_seconds() {
+    let mut world = World::new();
+    world.cut = true;
+    world.pass(Duration::from_secs(2));
+    assert_eq!(health(&world), Health::Unknown);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(health(&world), Health::Silent);
+}

@@ -1,0 +1,382 @@
+//! Two nodes with real forwarders, and a wire between them that the test holds in its hands.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use balance::{Affinity, Backend, Frontend, Service, State};
+use datapath::{Forwarder, LanePeer, Node, Outbox, Own, Reason, Route, Settings, Snapshot};
+use etherparse::PacketBuilder;
+use packet::{Address, Datagrams, Frame, Header, Now, Offload, Packet, Prefix, Time, protocol};
+use policy::{Endpoint, Identity, Labels, Policy, PolicyTable};
+use tunnel::{Lane, PrivateKey};
+
+/// A buffer for each packet that the tests leave anywhere, with many to spare.
+const BUFFERS: usize = 512;
+pub(crate) const SERVICE: [u8; 4] = [10, 96, 0, 1];
+pub(crate) const SERVICE_PORT: u16 = 80;
+
+/// One node: its forwarder, and what its TUN was given.
+pub(crate) struct Host {
+    pub(crate) forwarder: Forwarder,
+    pub(crate) out: Outbox,
+    /// What pods and the world received.
+    pub(crate) delivered: Vec<Vec<u8>>,
+    number: u8,
+}
+
+/// Both nodes, the time, and the wire.
+pub(crate) struct World {
+    pub(crate) now: Now,
+    pub(crate) hosts: [Host; 2],
+    /// A cut wire carries nothing.
+    pub(crate) cut: bool,
+    /// Backends by host number and pod number, each with whether it is healthy.
+    pub(crate) backends: Vec<(u8, u8, bool)>,
+    pub(crate) policies: Vec<Policy>,
+    epoch: u64,
+}
+
+/// Pod `pod` of node `node`: 10.`node`.0.`pod`.
+pub(crate) fn pod(node: u8, pod: u8) -> [u8; 4] {
+    [10, node, 0, pod]
+}
+
+fn node_address(node: u8) -> [u8; 4] {
+    [192, 0, 2, node]
+}
+
+fn endpoint(node: u8) -> SocketAddr {
+    SocketAddr::from((node_address(node), 51871))
+}
+
+fn key(node: u8) -> PrivateKey {
+    PrivateKey::from_bytes([node; 32])
+}
+
+/// The identity of a pod: a label set of its own, `pod=NODE-POD`.
+pub(crate) fn identity(node: u8, pod: u8) -> Identity {
+    Identity(u32::from(node) << 16 | 0x100 + u32::from(pod))
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        let host = |number: u8| {
+            let settings = Settings {
+                mtu: 1420,
+                flows: 64,
+                probe_interval: Duration::from_millis(200),
+                probe_count: 3,
+                secret: (u64::from(number), 7),
+            };
+            let lane = Lane::new(0, key(number), [number; 32]);
+            Host {
+                forwarder: Forwarder::new(settings, vec![lane]),
+                out: Outbox::new(tunnel::Outbox::new(0, BUFFERS, 128), 128),
+                delivered: Vec::new(),
+                number,
+            }
+        };
+        let mut world = World {
+            now: Now {
+                time: Time::from_nanos(1_000_000_000),
+                unix_ns: 1_700_000_000_000_000_000,
+            },
+            hosts: [host(1), host(2)],
+            cut: false,
+            backends: Vec::new(),
+            policies: Vec::new(),
+            epoch: 0,
+        };
+        world.publish();
+        world
+    }
+
+    /// Gives both nodes a snapshot of what the fields say now.
+    pub(crate) fn publish(&mut self) {
+        self.epoch += 1;
+        for number in [1, 2] {
+            let snapshot = self.snapshot(number);
+            let host = &mut self.hosts[usize::from(number) - 1];
+            host.forwarder
+                .adopt(self.now, Arc::new(snapshot), &mut host.out);
+        }
+    }
+
+    fn snapshot(&self, own: u8) -> Snapshot {
+        let mut endpoints = BTreeMap::new();
+        let mut routes = BTreeMap::new();
+        let mut identities = Vec::new();
+        for node in [1, 2] {
+            for number in 1..5 {
+                let mut labels = Labels::default();
+                labels.insert("pod", format!("{node}-{number}"));
+                identities.push((identity(node, number), labels));
+                let prefix = host_prefix(pod(node, number));
+                endpoints.insert(prefix, Arc::new(Endpoint::of(identity(node, number))));
+            }
+            let route = if node == own {
+                Route::Own
+            } else {
+                Route::Node(0)
+            };
+            routes.insert(host_prefix(node_address(node)), route);
+            let who = if node == own {
+                Identity::HOST
+            } else {
+                Identity::REMOTE_NODE
+            };
+            endpoints.insert(host_prefix(node_address(node)), Arc::new(Endpoint::of(who)));
+            let pods = Prefix::new(Address::from_v4([10, node, 0, 0]), 24).unwrap();
+            routes.insert(
+                pods,
+                if node == own {
+                    Route::Nowhere
+                } else {
+                    Route::Node(0)
+                },
+            );
+        }
+        for number in 1..5 {
+            routes.insert(host_prefix(pod(own, number)), Route::Pod);
+        }
+        let other = 3 - own;
+        Snapshot {
+            epoch: self.epoch,
+            endpoints: endpoints.into_iter().collect(),
+            world: Arc::new(Endpoint::of(Identity::WORLD)),
+            policy: PolicyTable::compile(&self.policies, &identities),
+            services: self.service(own).into_iter().collect(),
+            routes: routes.into_iter().collect(),
+            nodes: vec![Node {
+                name: format!("node-{other}"),
+                cluster: other,
+                cluster_name: format!("cluster-{other}"),
+                addresses: vec![Address::from_v4(node_address(other))],
+                lanes: vec![LanePeer {
+                    key: key(other).public(),
+                    endpoint: endpoint(other),
+                }],
+            }],
+            own: Own {
+                node: format!("node-{own}"),
+                cluster: own,
+                addresses: vec![Address::from_v4(node_address(own))],
+            },
+        }
+    }
+
+    fn service(&self, own: u8) -> Option<(Frontend, Arc<Service>)> {
+        if self.backends.is_empty() {
+            return None;
+        }
+        let backend = |(node, number, healthy): &(u8, u8, bool)| Backend {
+            address: Address::from_v4(pod(*node, *number)),
+            port: 8080,
+            cluster: *node,
+            local: *node == own,
+            state: State::Active,
+            healthy: *healthy,
+            weight: 1,
+        };
+        let backends = self.backends.iter().map(backend).collect();
+        let service = Service::new(
+            "shop/cart".into(),
+            "http".into(),
+            Affinity::None,
+            true,
+            backends,
+            251,
+        );
+        let frontend = Frontend {
+            address: Address::from_v4(SERVICE),
+            port: SERVICE_PORT,
+            protocol: protocol::TCP,
+        };
+        Some((frontend, Arc::new(service)))
+    }
+
+    /// A pod (or the world) of `node` sends a packet, and everything that follows happens.
+    pub(crate) fn send(&mut self, node: u8, bytes: &[u8]) {
+        let host = &mut self.hosts[usize::from(node) - 1];
+        let mut buf = host.out.tunnel.arena.take().expect("a buffer");
+        buf.extend(bytes);
+        let frame = Frame {
+            buf,
+            offload: Offload::default(),
+        };
+        host.forwarder.handle_frame(self.now, frame, &mut host.out);
+        self.settle();
+    }
+
+    /// `node` receives a packet that the other one sealed, whatever is in it.
+    pub(crate) fn inject_from_peer(&mut self, node: u8, bytes: &[u8]) {
+        let host = &mut self.hosts[usize::from(3 - node) - 1];
+        let mut buf = host.out.tunnel.arena.take().expect("a buffer");
+        buf.extend(bytes);
+        let packet = Packet::parse(buf, Offload::default()).expect("a whole packet");
+        host.out.ledger().received += packet.segments() as u64;
+        let lane = host.forwarder.lane_mut(0).expect("lane 0");
+        let peer = lane.peer(&key(node).public()).expect("the peer");
+        lane.seal(self.now, peer, packet, &mut host.out.tunnel);
+        self.settle();
+    }
+
+    /// Carries datagrams to and fro until nothing moves; the books balance after each step.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..32 {
+            let mut moved = false;
+            for from in [0, 1] {
+                self.deliver_to_pods(from);
+                while let Some(datagrams) = self.hosts[from].out.tunnel.wire.pop() {
+                    moved = true;
+                    self.carry(from, datagrams);
+                }
+                self.balance(from);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the two nodes do not come to rest");
+    }
+
+    fn carry(&mut self, from: usize, datagrams: Datagrams) {
+        let now = self.now;
+        let frames = datagrams.buf.frames() as u64;
+        let bytes = datagrams.buf.as_slice().to_vec();
+        let stride = datagrams.buf.stride();
+        let sender = &mut self.hosts[from];
+        sender.out.ledger().sent += frames;
+        sender.out.tunnel.arena.put(datagrams.buf);
+        if self.cut {
+            return;
+        }
+        let remote = endpoint(self.hosts[from].number);
+        let receiver = &mut self.hosts[1 - from];
+        let mut buf = receiver.out.tunnel.arena.take().expect("a buffer");
+        buf.extend(&bytes);
+        buf.set_stride(stride);
+        let arrived = Datagrams {
+            lane: 0,
+            remote,
+            ecn: datagrams.ecn,
+            buf,
+        };
+        receiver
+            .forwarder
+            .handle_datagrams(now, arrived, &mut receiver.out);
+        receiver.forwarder.flush(now, &mut receiver.out);
+    }
+
+    fn deliver_to_pods(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        while let Some(mut packet) = host.out.pods.pop() {
+            packet.finish_checksum();
+            host.out.ledger().sent += packet.segments() as u64;
+            host.delivered.push(packet.bytes().to_vec());
+            host.out.tunnel.arena.put(packet.into_buf());
+        }
+    }
+
+    /// The conservation law, and no buffer lost but those that wait.
+    fn balance(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        let queued = host.out.queued() + host.forwarder.queued();
+        let dropped: u64 = host.out.dropped().map(|(_, segments)| segments).sum();
+        let ledger = *host.out.ledger();
+        assert_eq!(
+            ledger.received + ledger.originated,
+            ledger.sent + ledger.consumed + queued + dropped,
+            "node {}: {ledger:?}, {queued} queued, {dropped} dropped",
+            host.number
+        );
+    }
+
+    /// Lets time pass in steps of 50 ms, with all that is due in it.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let step = Duration::from_millis(50);
+        for _ in 0..time.as_millis() / step.as_millis() {
+            self.now.time = self.now.time + step;
+            self.now.unix_ns += step.as_nanos() as u64;
+            for host in &mut self.hosts {
+                host.forwarder.handle_timeout(self.now, &mut host.out);
+            }
+            self.settle();
+        }
+    }
+
+    /// What was delivered on `node` since the last call.
+    pub(crate) fn delivered(&mut self, node: u8) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.hosts[usize::from(node) - 1].delivered)
+    }
+
+    /// How many segments `node` dropped for `reason`.
+    pub(crate) fn drops(&self, node: u8, reason: Reason) -> u64 {
+        self.hosts[usize::from(node) - 1].out.drops.of(reason)
+    }
+}
+
+fn host_prefix(address: [u8; 4]) -> Prefix {
+    Prefix::host(Address::from_v4(address))
+}
+
+/// A TCP segment with a payload.
+pub(crate) fn tcp(
+    (source, source_port): ([u8; 4], u16),
+    (destination, destination_port): ([u8; 4], u16),
+    flags: &str,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut builder = PacketBuilder::ipv4(source, destination, 64).tcp(
+        source_port,
+        destination_port,
+        1_000,
+        65_000,
+    );
+    for flag in flags.chars() {
+        builder = match flag {
+            'S' => builder.syn(),
+            'A' => builder.ack(2_000),
+            'F' => builder.fin(),
+            'R' => builder.rst(),
+            other => panic!("no flag is called {other}"),
+        };
+    }
+    let mut bytes = Vec::new();
+    builder
+        .write(&mut bytes, payload)
+        .expect("a vector takes it");
+    bytes
+}
+
+/// An ICMP echo request or reply.
+pub(crate) fn echo(source: [u8; 4], destination: [u8; 4], ttl: u8, request: bool) -> Vec<u8> {
+    let builder = PacketBuilder::ipv4(source, destination, ttl);
+    let builder = if request {
+        builder.icmpv4_echo_request(77, 1)
+    } else {
+        builder.icmpv4_echo_reply(77, 1)
+    };
+    let mut bytes = Vec::new();
+    builder
+        .write(&mut bytes, b"ping")
+        .expect("a vector takes it");
+    bytes
+}
+
+/// The facts of a delivered packet, whose checksums must be right.
+pub(crate) fn read(bytes: &[u8]) -> Header {
+    let sliced = etherparse::SlicedPacket::from_ip(bytes).expect("a packet");
+    let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else {
+        panic!("not IPv4")
+    };
+    let header = ip.header().to_header();
+    assert_eq!(header.header_checksum, header.calc_header_checksum());
+    if let Some(etherparse::TransportSlice::Tcp(tcp)) = &sliced.transport {
+        let right = tcp.calc_checksum_ipv4(header.source, header.destination);
+        assert_eq!(Ok(tcp.checksum()), right);
+    }
+    Header::parse(bytes).expect("a packet of ours")
+}
