@@ -57,7 +57,7 @@ fn key(node: u8) -> PrivateKey {
 
 /// The identity of a pod: a label set of its own, `pod=NODE-POD`.
 pub(crate) fn identity(node: u8, pod: u8) -> Identity {
-    Identity(u32::from(node) << 16 | 0x100 + u32::from(pod))
+    Identity((u32::from(node) << 16) | (0x100 + u32::from(pod)))
 }
 
 impl World {
