@@ -84,13 +84,16 @@ impl<E: Engine> Worker<E> {
             .turn(timeout, arena, &mut self.frames, &mut self.datagrams)?;
         self.now = driver::now();
         self.read_mail();
-        let (now, out) = (self.now, &mut self.out);
+        let now = self.now;
         while let Some(frame) = self.frames.pop() {
-            self.forwarder.handle_frame(now, frame, out);
+            self.forwarder.handle_frame(now, frame, &mut self.out);
+            self.relieve()?;
         }
         while let Some(datagrams) = self.datagrams.pop() {
-            self.forwarder.handle_datagrams(now, datagrams, out);
+            self.forwarder.handle_datagrams(now, datagrams, &mut self.out);
+            self.relieve()?;
         }
+        let out = &mut self.out;
         self.forwarder.flush(now, out);
         if self
             .forwarder
@@ -119,6 +122,15 @@ impl<E: Engine> Worker<E> {
                 now: self.now,
             });
         }
+    }
+
+    /// Transmits in the middle of a breath, when another input might not fit.
+    fn relieve(&mut self) -> Result<(), EngineError> {
+        if self.out.is_crowded() {
+            self.forwarder.flush(self.now, &mut self.out);
+            self.transmit()?;
+        }
+        Ok(())
     }
 
     fn transmit(&mut self) -> Result<(), EngineError> {

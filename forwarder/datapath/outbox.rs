@@ -4,6 +4,10 @@ use packet::{Batch, Buf, Ledger, Malformed, Packet};
 
 use crate::Reason;
 
+/// What one input can add at the most: a train has up to 128 datagrams (Linux `UDP_MAX_SEGMENTS`),
+/// each a packet if nothing of it can be made whole.
+const ROOM: usize = 128;
+
 /// What the core gives back: packets for the pods' side, datagrams for the wire's (in
 /// [`tunnel::Outbox`]), and the account of everything that ended here.
 #[derive(Debug)]
@@ -55,6 +59,14 @@ impl Outbox {
         if let Err(packet) = self.pods.push(packet) {
             self.drop(packet, Reason::PodsFull);
         }
+    }
+
+    /// Whether so much waits here that it should be transmitted before more is handled: one train
+    /// may bring [`ROOM`] packets more.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        let room = self.pods.room().min(self.tunnel.wire.room());
+        room.min(self.tunnel.arena.available()) < ROOM
     }
 
     /// Received, originated, sent and consumed, in segments.
