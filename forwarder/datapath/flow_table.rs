@@ -193,3 +193,127 @@ impl FlowTable {
         slot as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::{OPENING, Stage};
+    use crate::{Route, Side};
+    use packet::{Address, Flow, protocol};
+    use policy::Identity;
+    use proptest::prelude::*;
+
+    fn conversation(client: u8, now: Time, replied: bool) -> Conversation {
+        let flow = Flow {
+            source: Address::from_v4([10, 0, 0, client]),
+            destination: Address::from_v4([10, 0, 1, 1]),
+            source_port: 1,
+            destination_port: 2,
+            protocol: protocol::TCP,
+        };
+        Conversation {
+            forward: Key {
+                flow,
+                side: Side::Out,
+            },
+            reply: Key {
+                flow: flow.reverse(),
+                side: Side::In,
+            },
+            subject: Identity::WORLD,
+            peer: Identity::WORLD,
+            frontend: None,
+            destination: (flow.destination, 2),
+            forward_route: Route::World,
+            reply_route: Route::Pod,
+            epoch: 1,
+            reply_epoch: 1,
+            stage: if replied {
+                Stage::Established
+            } else {
+                Stage::Opening
+            },
+            replied,
+            last_seen: now,
+        }
+    }
+
+    #[test]
+    fn a_conversation_is_found_by_both_of_its_keys_and_forgotten_after_its_time() {
+        let mut table = FlowTable::new(4, (1, 2));
+        let begun = conversation(1, Time::ZERO, false);
+        let slot = table.insert(begun.clone(), Time::ZERO).expect("room");
+        assert_eq!(
+            table.find(&begun.forward, Time::ZERO),
+            Some((slot, Role::Forward))
+        );
+        assert_eq!(
+            table.find(&begun.reply, Time::ZERO),
+            Some((slot, Role::Reply))
+        );
+        let late = Time::ZERO + OPENING;
+        assert_eq!(table.find(&begun.forward, late), None);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_full_table_gives_up_what_was_never_answered_and_nothing_else() {
+        let mut table = FlowTable::new(2, (1, 2));
+        table
+            .insert(conversation(1, Time::ZERO, true), Time::ZERO)
+            .expect("room");
+        table
+            .insert(conversation(2, Time::ZERO, false), Time::ZERO)
+            .expect("room");
+        table
+            .insert(conversation(3, Time::ZERO, true), Time::ZERO)
+            .expect("2 makes room");
+        let refused = table.insert(conversation(4, Time::ZERO, true), Time::ZERO);
+        assert_eq!(refused, Err(Refused::Full));
+        let kept = conversation(1, Time::ZERO, true);
+        assert!(table.find(&kept.forward, Time::ZERO).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_holds_what_a_list_holds(
+            steps in prop::collection::vec((0..4_u8, 0..24_u8, 0..30_u64), 1..300),
+        ) {
+            const LIMIT: usize = 16;
+            let mut table = FlowTable::new(LIMIT, (3, 4));
+            let mut model: Vec<Conversation> = Vec::new();
+            let mut now = Time::ZERO;
+            for (action, client, seconds) in steps {
+                let new = conversation(client, now, true);
+                model.retain(|c| !c.expired(now));
+                let known = model.iter().any(|c| c.forward == new.forward);
+                match action {
+                    0 | 1 => match table.insert(new.clone(), now) {
+                        Ok(_) => {
+                            prop_assert!(!known && model.len() < LIMIT);
+                            model.push(new);
+                        }
+                        Err(Refused::Clash) => prop_assert!(known),
+                        Err(Refused::Full) => prop_assert!(model.len() == LIMIT),
+                    },
+                    2 => {
+                        let found = table.find(&new.forward, now);
+                        prop_assert_eq!(found.is_some(), known);
+                        prop_assert_eq!(table.find(&new.reply, now).is_some(), known);
+                        if let Some((slot, _)) = found {
+                            table.remove(slot);
+                            model.retain(|c| c.forward != new.forward);
+                        }
+                    }
+                    _ => {
+                        now = now + core::time::Duration::from_secs(seconds * 60);
+                        table.sweep(now, 5);
+                    }
+                }
+            }
+            table.sweep(now, LIMIT);
+            model.retain(|c| !c.expired(now));
+            prop_assert_eq!(table.len(), model.len());
+        }
+    }
+}
