@@ -35,6 +35,7 @@ pub use error::HostError;
 pub use marks::{MARK_MASK, WIRE_MARK, WORKERS_MAX};
 
 use netlink::Netlink;
+use rules::{Route, Rule};
 use ruleset::Ruleset;
 
 /// What passes through Farlane (`pods.tun.intercept`).
@@ -99,6 +100,10 @@ pub struct Host {
     warnings: Vec<String>,
     /// Those that are only looked for at the start and at a refresh.
     firewalls: Vec<String>,
+    /// The rules and routes that stand, by family.
+    routing: Vec<(Vec<Rule>, Vec<Route>)>,
+    /// The last attempt at the plan failed.
+    incomplete: bool,
 }
 
 /// Why the host is gone through.
@@ -125,8 +130,11 @@ impl Host {
             applied,
             warnings: Vec::new(),
             firewalls: Vec::new(),
+            routing: Vec::new(),
+            incomplete: true,
         };
         let refusals = host.apply(Occasion::Start).await?;
+        host.incomplete = false;
         match refusals.into_iter().next() {
             Some(refusal) => Err(refusal),
             None => Ok(host),
@@ -136,12 +144,16 @@ impl Host {
     /// Brings the host to another plan, doing only what differs. What would have kept the node from
     /// starting is a warning here: the rest is done.
     pub async fn update(&mut self, plan: HostPlan) -> Result<(), HostError> {
-        if plan == self.plan {
+        if plan == self.plan && !self.incomplete {
             return Ok(());
         }
         check(&plan)?;
         self.plan = plan;
-        self.go_through(Occasion::Change).await
+        let occasion = match self.incomplete {
+            true => Occasion::Refresh,
+            false => Occasion::Change,
+        };
+        self.go_through(occasion).await
     }
 
     /// Looks again where the pods are, and repairs what somebody else removed.
@@ -174,7 +186,9 @@ impl Host {
     pub fn leave_closed(self) {}
 
     async fn go_through(&mut self, occasion: Occasion) -> Result<(), HostError> {
+        self.incomplete = true;
         let refusals = self.apply(occasion).await?;
+        self.incomplete = false;
         let forwarding = probe::forwarding(&self.plan).err();
         let sentences = refusals.iter().chain(&forwarding).map(ToString::to_string);
         self.warnings.extend(sentences);
@@ -213,9 +227,16 @@ impl Host {
             source6: source(false),
         };
         // Marks mean nothing before there are rules for them, so the table comes last.
-        for v4 in families {
-            let (rules, routes) = (rules::rules(&wanted, v4), rules::routes(&wanted, v4));
-            reconcile::reconcile(handle, v4, &rules, &routes).await?;
+        let routing: Vec<_> = families
+            .iter()
+            .map(|v4| (rules::rules(&wanted, *v4), rules::routes(&wanted, *v4)))
+            .collect();
+        // A host may have very many routes: they are listed only when there is a reason.
+        if occasion != Occasion::Change || routing != self.routing {
+            for (v4, (rules, routes)) in families.iter().zip(&routing) {
+                reconcile::reconcile(handle, *v4, rules, routes).await?;
+            }
+            self.routing = routing;
         }
         self.warnings = survey.warnings;
         if strict {

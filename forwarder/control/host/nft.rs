@@ -33,7 +33,7 @@ pub(super) fn counters() -> Result<Counters, HostError> {
 
 /// The answer of `nft ARGUMENTS`.
 pub(super) fn call(arguments: &[&str], input: &str) -> Result<String, HostError> {
-    let output = spawn(arguments, input)?;
+    let output = spawn(&PROGRAMS, arguments, input)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -45,8 +45,8 @@ pub(super) fn call(arguments: &[&str], input: &str) -> Result<String, HostError>
     Err(HostError::Nft(first.trim().to_owned()))
 }
 
-fn spawn(arguments: &[&str], input: &str) -> Result<Output, HostError> {
-    for program in PROGRAMS {
+fn spawn(programs: &[&str], arguments: &[&str], input: &str) -> Result<Output, HostError> {
+    for program in programs {
         let child = Command::new(program)
             .args(arguments)
             .env("LC_ALL", "C")
@@ -90,6 +90,15 @@ fn read_counters(json: &str) -> Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_without_nft_is_told_what_to_install() {
+        let error = spawn(&["/nowhere/nft", "/nowhere/else/nft"], &[], "").unwrap_err();
+        assert!(
+            error.to_string().contains("install the package nftables"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn counters_are_read_from_what_nft_prints() {
