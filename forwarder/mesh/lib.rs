@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+mod host_view;
 mod identity;
 mod inventory;
 mod nodes;
@@ -17,12 +18,15 @@ mod policies;
 mod routes;
 mod scope;
 mod services;
+mod settings;
 mod status;
 mod world;
 
 pub use codec::{Parsed, Skipped, parse};
+pub use host_view::HostView;
 pub use object::*;
 pub use pods::PodView;
 pub use scope::Scope;
+pub use settings::Settings;
 pub use status::{Source, State, Status};
-pub use world::{Compiled, Event, HostView, Settings, World};
+pub use world::{Compiled, Event, World};

@@ -10,8 +10,8 @@ use tunnel::PublicKey;
 use crate::inventory::{ClusterObjects, Held};
 use crate::object::{Lane, Node};
 use crate::scope::Scopes;
+use crate::settings::Settings;
 use crate::status::{Report, State};
-use crate::world::Settings;
 
 /// WireGuard's port where an object does not say one: Cilium's.
 const PORT: u16 = 51871;

@@ -8,14 +8,15 @@ use datapath::{Node as Peer, Own, Route};
 use packet::{Address, Prefix, PrefixMap};
 use policy::{Endpoint, Identity, Labels, Policy};
 
+use crate::host_view::HostView;
 use crate::identity::Numbers;
 use crate::inventory::{self, ClusterObjects};
 use crate::nodes::directory;
 use crate::object::{Located, Object};
 use crate::pods::{PodEntry, PodView};
 use crate::scope::Scopes;
+use crate::settings::Settings;
 use crate::status::Report;
-use crate::world::{HostView, Settings};
 use crate::{pods, policies, routes, services};
 
 /// A snapshot's content in a form that can be compared.

@@ -3,52 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::{Config, Place, Problem};
+use config::{Place, Problem};
 use datapath::Snapshot;
-use packet::{Address, Prefix};
+use packet::Prefix;
 use policy::{Endpoint, Identity, Labels, PolicyTable};
-use tunnel::PublicKey;
 
 use crate::codec::Parsed;
+use crate::host_view::HostView;
 use crate::object::{Located, Object};
 use crate::plan::{Known, Memory, Plan};
 use crate::pods::PodView;
 use crate::routes;
-use crate::scope::Scope;
+use crate::settings::Settings;
 use crate::status::{Report, Source, Status};
-
-/// Who we are, and whom we trust with what.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Name of the own cluster.
-    pub cluster: String,
-    /// Id of the own cluster.
-    pub id: u8,
-    /// Name of this node's Node object.
-    pub node: String,
-    /// The other clusters.
-    pub clusters: Vec<Scope>,
-    /// The public keys of this node's lanes: nobody else may have them.
-    pub keys: Vec<PublicKey>,
-}
-
-impl Settings {
-    /// As the node's file says, with the keys of the lanes.
-    pub fn of(config: &Config, keys: Vec<PublicKey>) -> Settings {
-        let scope = |remote: &config::Remote| Scope {
-            name: remote.cluster.name.clone(),
-            id: remote.cluster.id,
-            prefixes: remote.prefixes.clone(),
-        };
-        Settings {
-            cluster: config.cluster.name.clone(),
-            id: config.cluster.id,
-            node: config.node.clone(),
-            clusters: config.clusters.iter().map(scope).collect(),
-            keys,
-        }
-    }
-}
 
 /// Something that has become known.
 #[derive(Clone, Debug)]
@@ -99,19 +66,6 @@ pub struct Compiled {
     pub identities: Vec<(Identity, Labels)>,
     /// All pods of all clusters, by cluster, namespace and name.
     pub pods: Vec<PodView>,
-}
-
-/// What the host's rules must know of the mesh.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostView {
-    /// The addresses of this node's pods, ascending.
-    pub local_pods: Vec<Address>,
-    /// The prefixes of all other clusters.
-    pub remote_prefixes: Vec<Prefix>,
-    /// The addresses of global services, ascending.
-    pub global_frontends: Vec<Address>,
-    /// The addresses of all services, ascending.
-    pub frontends: Vec<Address>,
 }
 
 /// All objects of all clusters, from which a snapshot can be made at any time.
