@@ -28,10 +28,7 @@ impl Mesh {
         for node in ["eu-1", "us-1"] {
             running.push(world.serve(world.pod(node, "web"), 8080));
         }
-        Mesh {
-            world,
-            running,
-        }
+        Mesh { world, running }
     }
 
     /// Whether `from` gets the answer of the pod `to` itself, over both families alike.

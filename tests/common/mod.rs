@@ -128,6 +128,11 @@ impl Topology {
         output.text
     }
 
+    /// What the names of this world begin with; different for each test of the machine.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Node names, `eu-1` first.
     pub(crate) fn nodes(&self) -> &[String] {
         &self.nodes
