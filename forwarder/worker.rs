@@ -90,7 +90,8 @@ impl<E: Engine> Worker<E> {
             self.relieve()?;
         }
         while let Some(datagrams) = self.datagrams.pop() {
-            self.forwarder.handle_datagrams(now, datagrams, &mut self.out);
+            self.forwarder
+                .handle_datagrams(now, datagrams, &mut self.out);
             self.relieve()?;
         }
         let out = &mut self.out;

@@ -29,7 +29,8 @@ impl Pass<'_> {
         if packet.header().kind == Kind::IcmpError {
             return match self.snapshot.route(flow.source) {
                 Route::Pod | Route::Own => self.related(packet, Side::Out),
-                _ => self.related(packet, Side::In),
+                Route::World => self.related(packet, Side::In),
+                Route::Node(_) | Route::Nowhere => self.out.drop(packet, Reason::ForgedSource),
             };
         }
         // A known flow needs no look at its addresses: they were looked at when it began, and the
@@ -212,7 +213,11 @@ impl Pass<'_> {
     /// An ICMP error: it passes if the packet that it quotes belongs to a known flow, and quotes it
     /// as its receiver knows it.
     fn related(&mut self, mut packet: Packet, side: Side) {
-        let Some(quoted) = packet.embedded() else {
+        // An error goes to whom it quotes as the sender (RFC 792), and to nobody else: a pod could
+        // reach anyone with the quote of a flow that it may have.
+        let to = packet.header().flow.destination;
+        let quoted = packet.embedded().filter(|quoted| quoted.source == to);
+        let Some(quoted) = quoted else {
             return self.out.drop(packet, Reason::NoFlow);
         };
         let key = Key {

@@ -6,6 +6,8 @@ use policy::{
     Tier,
 };
 
+use packet::{Address, Complaint, Offload, Packet, icmp_error};
+
 use crate::world::{World, echo, pod, read, tcp};
 
 /// Only pod `allowed` may speak to pod `subject`; both are `NODE-POD`.
@@ -94,6 +96,49 @@ fn a_tightened_policy_cuts_a_flow_at_its_next_forward_packet() {
     world.policies.clear();
     world.publish();
     world.send(1, &tcp(client, server, "A", b"two"));
+    assert_eq!(world.delivered(2).len(), 1);
+}
+
+/// An ICMP error of `from` about `offender`, addressed to `to`.
+fn complaint(world: &mut World, offender: &[u8], from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
+    let arena = &mut world.hosts[0].out.tunnel.arena;
+    let (mut about, mut error) = (arena.take().unwrap(), arena.take().unwrap());
+    about.extend(offender);
+    let about = Packet::parse(about, Offload::default()).expect("a packet");
+    let from = Address::from_v4(from);
+    assert!(icmp_error(
+        &about,
+        Complaint::PortUnreachable,
+        from,
+        &mut error
+    ));
+    let mut error = Packet::parse(error, Offload::default()).expect("a packet");
+    error.set_destination(Address::from_v4(to), 0);
+    let bytes = error.bytes().to_vec();
+    arena.put(about.into_buf());
+    arena.put(error.into_buf());
+    bytes
+}
+
+#[test]
+fn an_error_about_an_allowed_flow_goes_to_its_sender_and_to_nobody_else() {
+    let mut world = World::new();
+    world.policies = vec![only("2-2", "2-1", Direction::Ingress)];
+    world.publish();
+    let (ours, theirs) = ((pod(1, 1), 40_000), (pod(2, 1), 8080));
+    world.send(1, &tcp(ours, theirs, "S", b""));
+    world.send(2, &tcp(theirs, ours, "SA", b""));
+    world.delivered(2);
+    let answer = tcp(theirs, ours, "A", b"data");
+    for to in [pod(2, 2), pod(1, 2), [192, 0, 2, 2], [8, 8, 8, 8]] {
+        let error = complaint(&mut world, &answer, ours.0, to);
+        world.delivered(1);
+        world.send(1, &error);
+        world.inject_from_peer(2, &error);
+        assert!(world.delivered(1).is_empty() && world.delivered(2).is_empty());
+    }
+    let error = complaint(&mut world, &answer, ours.0, theirs.0);
+    world.send(1, &error);
     assert_eq!(world.delivered(2).len(), 1);
 }
 
