@@ -5,6 +5,7 @@
 #![allow(dead_code)] // each test file uses its own part
 
 pub(crate) mod manifests;
+mod mesh;
 mod program;
 
 use std::fs;
@@ -14,6 +15,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+#[allow(unused_imports)] // as above
+pub(crate) use mesh::{WORLD, unready};
 pub(crate) use program::{Output, Program};
 
 /// The binary under test.
