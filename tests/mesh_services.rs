@@ -1,0 +1,158 @@
+//! Global services between two running nodes: who serves, by affinity and readiness, and what
+//! `status` says of it.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use common::manifests::{cluster_ips, service};
+use common::{Pod, Program, Topology, eventually, may_run, unready};
+
+/// The affinity of a service by its number.
+const SERVICES: [(u8, &str); 3] = [(80, "local"), (81, "remote"), (82, "none")];
+
+fn world_of_services() -> Topology {
+    let world = Topology::up(1, &[]);
+    for cluster in ["eu", "us"] {
+        for (number, affinity) in SERVICES {
+            let name = format!("web-{affinity}");
+            let text = service(&name, number, cluster, affinity);
+            world.apply(cluster, &format!("{name}.yaml"), &text);
+        }
+    }
+    world
+}
+
+fn serve(world: &Topology) -> [Program; 2] {
+    ["eu-1", "us-1"].map(|node| world.serve(world.pod(node, "web"), 8080))
+}
+
+/// Who answers at a service's address of one family, in so many connections.
+fn who(world: &Topology, from: &Pod, address: &str, connections: u32) -> BTreeSet<String> {
+    let ask = |_| world.ask(from, address, 80).unwrap_or("nobody".to_owned());
+    (0..connections).map(ask).collect()
+}
+
+/// The addresses of the backends that `status` shows in use at `frontend`.
+fn in_use(world: &Topology, node: &str, frontend: &str) -> BTreeSet<String> {
+    let status = world.status(node).expect("the node answers");
+    let services = status["services"].as_array().expect("services");
+    let service = services
+        .iter()
+        .find(|service| service["frontend"] == frontend)
+        .unwrap_or_else(|| panic!("{frontend} in {services:?}"));
+    let backends = service["backends"].as_array().expect("backends");
+    let used = backends.iter().filter(|backend| backend["inUse"] == true);
+    used.map(|backend| backend["backend"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn socket(address: &str, port: u16) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    }
+}
+
+/// Waits until eu's client is served by `servers` alone at each address of service `number`, and
+/// checks that `status` says the same of both families.
+fn served_by(world: &Topology, number: u8, servers: &[&str]) {
+    let client = world.pod("eu-1", "client");
+    for (family, address) in cluster_ips(number, "eu").iter().enumerate() {
+        let wanted: BTreeSet<String> = servers.iter().map(|node| format!("{node}/web")).collect();
+        let connections = if servers.len() > 1 { 24 } else { 4 };
+        let mut last = BTreeSet::new();
+        let reached = eventually(Duration::from_secs(10), || {
+            last = who(world, client, address, connections);
+            last == wanted
+        });
+        assert!(reached, "{address} is served by {last:?}, not {wanted:?}");
+        let backends = servers.iter().map(|node| {
+            let address = world.pod(node, "web").addresses()[family];
+            socket(address, 8080)
+        });
+        let shown = in_use(world, "eu-1", &socket(address, 80));
+        assert_eq!(shown, backends.collect(), "status of {address}");
+    }
+}
+
+#[test]
+fn affinity_and_readiness_decide_who_serves_and_status_says_who() {
+    if !may_run("affinity_and_readiness_decide_who_serves_and_status_says_who") {
+        return;
+    }
+    let world = world_of_services();
+    let _servers = serve(&world);
+    let _nodes = world.start_mesh();
+    let everybody = || {
+        served_by(&world, 80, &["eu-1"]);
+        served_by(&world, 81, &["us-1"]);
+        served_by(&world, 82, &["eu-1", "us-1"]);
+    };
+    everybody();
+    for (cluster, left) in [("eu", "us-1"), ("us", "eu-1")] {
+        let ready = world.manifest(cluster, "pods.yaml");
+        let name = "web-1";
+        world.apply_everywhere(cluster, "pods.yaml", &unready(&ready, name));
+        for (number, _) in SERVICES {
+            served_by(&world, number, &[left]);
+        }
+        world.apply_everywhere(cluster, "pods.yaml", &ready);
+        everybody();
+    }
+}
+
+#[test]
+fn a_service_without_a_backend_refuses_and_counts() {
+    if !may_run("a_service_without_a_backend_refuses_and_counts") {
+        return;
+    }
+    let world = world_of_services();
+    let _servers = serve(&world);
+    let _nodes = world.start_mesh();
+    for cluster in ["eu", "us"] {
+        let ready = world.manifest(cluster, "pods.yaml");
+        world.apply_everywhere(cluster, "pods.yaml", &unready(&ready, "web-1"));
+    }
+    let client = world.pod("eu-1", "client");
+    for address in cluster_ips(80, "eu") {
+        let before = world.drops("eu-1", "noBackend");
+        assert_eq!(world.ask(client, &address, 80), None);
+        assert!(world.drops("eu-1", "noBackend") > before, "{address}");
+        assert_eq!(
+            in_use(&world, "eu-1", &socket(&address, 80)),
+            BTreeSet::new()
+        );
+    }
+}
+
+#[test]
+fn in_mode_mesh_a_local_backend_still_answers_from_the_services_address() {
+    if !may_run("in_mode_mesh_a_local_backend_still_answers_from_the_services_address") {
+        return;
+    }
+    let world = world_of_services();
+    for node in ["eu-1", "us-1"] {
+        let file = world.node_file(node);
+        let text = fs::read_to_string(&file).unwrap() + "pods: {tun: {intercept: mesh}}\n";
+        fs::write(&file, text).unwrap();
+    }
+    let _servers = serve(&world);
+    let _nodes = world.start_mesh();
+    served_by(&world, 80, &["eu-1"]);
+    served_by(&world, 81, &["us-1"]);
+    served_by(&world, 82, &["eu-1", "us-1"]);
+    let (client, web) = (world.pod("eu-1", "client"), world.pod("eu-1", "web"));
+    // What the mesh does not need goes as the host routes it.
+    for address in web.addresses() {
+        let answer = world.ask(client, address, 8080);
+        assert_eq!(answer.as_deref(), Some("eu-1/web"), "{address}");
+    }
+    let ready = world.manifest("eu", "pods.yaml");
+    world.apply_everywhere("eu", "pods.yaml", &unready(&ready, "web-1"));
+    served_by(&world, 80, &["us-1"]);
+    world.apply_everywhere("eu", "pods.yaml", &ready);
+    served_by(&world, 80, &["eu-1"]);
+}
