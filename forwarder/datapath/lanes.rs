@@ -59,6 +59,15 @@ impl Lanes {
         }
     }
 
+    /// Whether packets to the lane of `node` that owns `destination` wait for a handshake.
+    pub(crate) fn has_waiting(&self, node: u32, destination: Address) -> bool {
+        self.lanes.iter().any(|member| {
+            member
+                .peer(node, destination)
+                .is_some_and(|peer| member.lane.has_waiting(peer))
+        })
+    }
+
     /// Opens a train that came by lane `number`; `false` if there is no such lane.
     pub(crate) fn open(
         &mut self,

@@ -17,8 +17,8 @@ const FOREIGN_SILENCE: Duration = Duration::from_secs(30);
 /// How long a node may take to be heard for the first time before it counts as silent.
 const FIRST_SILENCE: Duration = Duration::from_secs(3);
 /// How many probes are remembered: to measure round trips, and to tell those that are missing from
-/// those under way.
-const REMEMBERED: u16 = 8;
+/// those under way. At 200 ms that is a round trip of 12.8 s.
+const REMEMBERED: u16 = 64;
 const PAYLOAD: &[u8] = b"farlane probe";
 
 /// What is known of another node.
@@ -119,6 +119,10 @@ impl Probes {
                 None => Probe::new(node.cluster, node.name.clone(), from, to, now.time),
             });
         }
+        // The world goes by what it was told last: one that is gone, or is begun with anew at
+        // another address, is taken to answer again, as any new node is.
+        let gone = before.iter().filter(|probe| probe.health == Health::Silent);
+        self.changes.extend(gone.map(|probe| probe.change(true)));
         self.next = (!self.nodes.is_empty()).then(|| self.next.unwrap_or(now.time));
     }
 
@@ -135,13 +139,9 @@ impl Probes {
         self.next = Some((next + self.interval).max(now.time + self.interval / 2));
         for (number, probe) in self.nodes.iter_mut().enumerate() {
             let heard = lanes.last_heard(number as u32);
-            let missing = probe.missing(now.time, self.interval);
+            let missing = probe.missing(now.time, self.interval, self.count);
             if let Some(answering) = probe.judge(now.time, heard, missing, self.count) {
-                self.changes.push(HealthChange {
-                    cluster: probe.cluster,
-                    node: probe.node.clone(),
-                    answering,
-                });
+                self.changes.push(probe.change(answering));
             }
             probe.send(now, number as u32, self.identifier, lanes, out);
         }
@@ -219,10 +219,21 @@ impl Probe {
         }
     }
 
+    fn change(&self, answering: bool) -> HealthChange {
+        HealthChange {
+            cluster: self.cluster,
+            node: self.node.clone(),
+            answering,
+        }
+    }
+
     /// How many of the latest probes are missing their answer. One is under way, not missing, for
-    /// an interval or two round trips, whichever is longer: a far node is not a silent one.
-    fn missing(&self, now: Time, interval: Duration) -> u32 {
-        let patience = interval.max(self.round_trip.unwrap_or_default() * 2);
+    /// an interval or two round trips, whichever is longer: a far node is not a silent one. But
+    /// never for so long that `count` of them would be forgotten before they are missing.
+    fn missing(&self, now: Time, interval: Duration, count: u32) -> u32 {
+        let longest = interval * u32::from(REMEMBERED).saturating_sub(count).max(1);
+        let round_trips = self.round_trip.unwrap_or_default() * 2;
+        let patience = interval.max(round_trips.min(longest));
         let open = self
             .sequence
             .wrapping_sub(self.answered_sequence)
@@ -263,11 +274,16 @@ impl Probe {
         if self.to == Address::UNSPECIFIED {
             return;
         }
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sent[usize::from(self.sequence % REMEMBERED)] = now.time;
+        if lanes.has_waiting(node, self.to) {
+            // One that waits for the handshake is enough: a queue full of old probes would take
+            // the room of what pods send, to this node and to others.
+            return;
+        }
         let Some(mut buf) = out.tunnel.arena.take() else {
             return;
         };
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sent[usize::from(self.sequence % REMEMBERED)] = now.time;
         echo_request(
             self.from,
             self.to,
@@ -307,4 +323,40 @@ fn echo_sequence(packet: &Packet) -> u16 {
 fn consume(packet: Packet, out: &mut Outbox) {
     out.ledger().consumed += packet.segments() as u64;
     out.tunnel.arena.put(packet.into_buf());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn however_far_a_node_was_it_is_silent_when_it_ceases_to_answer() {
+        for round_trip in [0, 50, 700, 2_000, 12_000].map(Duration::from_millis) {
+            let none = Address::UNSPECIFIED;
+            let mut probe = Probe::new(2, "far".into(), none, none, Time::ZERO);
+            (probe.ever_answered, probe.health) = (true, Health::Answering);
+            probe.round_trip = Some(round_trip);
+            let mut now = Time::ZERO;
+            let mut silent_after = None;
+            for number in 0..200 {
+                let missing = probe.missing(now, INTERVAL, 3);
+                if probe.judge(now, None, missing, 3) == Some(false) {
+                    silent_after = Some(INTERVAL * number);
+                    break;
+                }
+                probe.sequence += 1;
+                probe.sent[usize::from(probe.sequence % REMEMBERED)] = now;
+                now = now + INTERVAL;
+            }
+            let after = silent_after.expect("it does not answer");
+            let patience = INTERVAL.max(round_trip * 2);
+            assert!(
+                after >= patience.min(INTERVAL * 61),
+                "{round_trip:?} {after:?}"
+            );
+            assert!(after <= patience + INTERVAL * 3, "{round_trip:?} {after:?}");
+        }
+    }
 }

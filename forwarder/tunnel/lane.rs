@@ -153,6 +153,13 @@ impl Lane {
         self.waiting.segments
     }
 
+    /// Whether something waits for a handshake with this peer.
+    pub fn has_waiting(&self, peer: PeerId) -> bool {
+        self.peers
+            .find(peer)
+            .is_some_and(|peer| !peer.queue.is_empty())
+    }
+
     /// Opens one data message; `None` for a keep-alive.
     #[inline]
     fn open_data(

@@ -44,6 +44,28 @@ fn a_node_that_ceases_to_answer_is_silent_within_a_second_and_comes_back_without
 }
 
 #[test]
+fn a_silent_node_that_moves_or_goes_is_taken_to_answer_again() {
+    let mut world = World::new();
+    world.pass(Duration::from_secs(2));
+    world.cut = true;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(changes(&mut world).len(), 1);
+    world.moved = true;
+    world.publish();
+    let told = changes(&mut world);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].answering);
+}
+
+#[test]
+fn probes_of_a_silent_node_do_not_fill_the_queue() {
+    let mut world = World::new();
+    world.cut = true;
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.hosts[0].forwarder.queued(), 1);
+}
+
+#[test]
 fn a_node_that_was_never_heard_is_silent_after_a_few_seconds() {
     let mut world = World::new();
     world.cut = true;

@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) hosts: [Host; 2],
     /// A cut wire carries nothing.
     pub(crate) cut: bool,
+    /// Both nodes have another InternalIP.
+    pub(crate) moved: bool,
     /// Backends by host number and pod number, each with whether it is healthy.
     pub(crate) backends: Vec<(u8, u8, bool)>,
     pub(crate) policies: Vec<Policy>,
@@ -85,6 +87,7 @@ impl World {
             },
             hosts: [host(1), host(2)],
             cut: false,
+            moved: false,
             backends: Vec::new(),
             policies: Vec::new(),
             epoch: 0,
@@ -121,13 +124,13 @@ impl World {
             } else {
                 Route::Node(0)
             };
-            routes.insert(host_prefix(node_address(node)), route);
+            routes.insert(host_prefix(self.address(node)), route);
             let who = if node == own {
                 Identity::HOST
             } else {
                 Identity::REMOTE_NODE
             };
-            endpoints.insert(host_prefix(node_address(node)), Arc::new(Endpoint::of(who)));
+            endpoints.insert(host_prefix(self.address(node)), Arc::new(Endpoint::of(who)));
             let pods = Prefix::new(Address::from_v4([10, node, 0, 0]), 24).unwrap();
             routes.insert(
                 pods,
@@ -153,7 +156,7 @@ impl World {
                 name: format!("node-{other}"),
                 cluster: other,
                 cluster_name: format!("cluster-{other}"),
-                addresses: vec![Address::from_v4(node_address(other))],
+                addresses: vec![Address::from_v4(self.address(other))],
                 lanes: vec![LanePeer {
                     key: key(other).public(),
                     endpoint: endpoint(other),
@@ -162,9 +165,14 @@ impl World {
             own: Own {
                 node: format!("node-{own}"),
                 cluster: own,
-                addresses: vec![Address::from_v4(node_address(own))],
+                addresses: vec![Address::from_v4(self.address(own))],
             },
         }
+    }
+
+    fn address(&self, node: u8) -> [u8; 4] {
+        let [a, b, c, last] = node_address(node);
+        [a, b, c, last + if self.moved { 10 } else { 0 }]
     }
 
     fn service(&self, own: u8) -> Option<(Frontend, Arc<Service>)> {
