@@ -13,6 +13,9 @@ pub(crate) const ESTABLISHED: Duration = Duration::from_secs(8_000);
 pub(crate) const OPENING: Duration = Duration::from_secs(60);
 /// TCP after FIN or RST: as long as a late segment may live.
 pub(crate) const CLOSING: Duration = Duration::from_secs(10);
+/// TCP that is opening or closing, where an address is translated: RFC 5382 §5 wants at least 4 min.
+/// A half of a connection may stay open and silent for long.
+pub(crate) const TRANSITORY: Duration = Duration::from_secs(240);
 /// UDP: RFC 4787 §4.3 wants at least 2 min where an address is translated.
 pub(crate) const DATAGRAMS: Duration = Duration::from_secs(120);
 /// Everything else.
@@ -95,8 +98,9 @@ impl Conversation {
     /// How long it may stay silent.
     pub(crate) fn timeout(&self) -> Duration {
         match (self.forward.flow.protocol, self.stage) {
-            (protocol::TCP, Stage::Opening) => OPENING,
             (protocol::TCP, Stage::Established) => ESTABLISHED,
+            (protocol::TCP, _) if self.frontend.is_some() => TRANSITORY,
+            (protocol::TCP, Stage::Opening) => OPENING,
             (protocol::TCP, Stage::Closing) => CLOSING,
             (protocol::UDP, _) => DATAGRAMS,
             _ => OTHER,
