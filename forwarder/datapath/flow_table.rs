@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use packet::Time;
 
 use crate::Key;
-use crate::conversation::{Conversation, Role};
+use crate::conversation::{Conversation, Role, Stage};
 
 /// How many slots a full table looks through for one that may go.
 const EVICTION_TRIES: usize = 32;
@@ -36,7 +36,9 @@ impl FlowTable {
     /// A table of at most `limit` conversations; all of its memory is reserved here.
     pub(crate) fn new(limit: usize, secret: (u64, u64)) -> FlowTable {
         FlowTable {
-            index: HashTable::with_capacity(limit * 2),
+            // Twice the two keys of each: a table that is half empty clears its tombstones in
+            // place, a fuller one would grow, which is an allocation (hashbrown `reserve_rehash`).
+            index: HashTable::with_capacity(limit * 4),
             slots: Vec::with_capacity(limit),
             free: Vec::with_capacity(limit),
             limit,
@@ -66,10 +68,10 @@ impl FlowTable {
     pub(crate) fn insert(&mut self, conversation: Conversation, now: Time) -> Result<u32, Refused> {
         for key in [&conversation.forward, &conversation.reply] {
             if let Some((other, _)) = self.find(key, now) {
-                let other_is_idle = self.slots[other as usize]
+                let may_go = self.slots[other as usize]
                     .as_ref()
-                    .is_some_and(|c| !c.replied);
-                if !other_is_idle {
+                    .is_some_and(|c| !c.replied || c.stage == Stage::Closing);
+                if !may_go {
                     return Err(Refused::Clash);
                 }
                 self.remove(other);
@@ -165,7 +167,7 @@ impl FlowTable {
     }
 
     /// A free slot: a new one, a freed one, or one whose conversation may go. The oldest that was
-    /// never answered would be the fairest; the first one under the hand is nearly that.
+    /// never answered, or that ends, would be the fairest; the first one under the hand is nearly that.
     fn vacant(&mut self, now: Time) -> Option<u32> {
         if let Some(slot) = self.free.pop() {
             return Some(slot);
@@ -178,7 +180,7 @@ impl FlowTable {
             let slot = self.advance_hand();
             if self.slots[slot as usize]
                 .as_ref()
-                .is_some_and(|c| c.expired(now) || !c.replied)
+                .is_some_and(|c| c.expired(now) || !c.replied || c.stage == Stage::Closing)
             {
                 self.remove(slot);
                 return self.free.pop();
