@@ -108,8 +108,12 @@ impl Forwarder {
         snapshot: Arc<Snapshot>,
         out: &mut Outbox,
     ) -> Option<Arc<Snapshot>> {
-        self.lanes.adopt(now, &snapshot, out);
-        self.probes.adopt(now, &snapshot);
+        let same_nodes = matches!(&self.mode, Mode::Mesh(before)
+            if before.nodes == snapshot.nodes && before.own == snapshot.own);
+        if !same_nodes {
+            self.lanes.adopt(now, &snapshot, out);
+            self.probes.adopt(now, &snapshot);
+        }
         match core::mem::replace(&mut self.mode, Mode::Mesh(snapshot)) {
             Mode::Mesh(before) => Some(before),
             Mode::Plain | Mode::Waiting => None,
