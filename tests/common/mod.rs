@@ -271,20 +271,6 @@ impl Topology {
         self.nodes.iter().map(|node| self.start(node)).collect()
     }
 
-    /// Starts every node, and waits until the first pods of both clusters reach each other over
-    /// both families: handshakes and first probes are done.
-    pub(crate) fn start_and_join(&self) -> Vec<Program> {
-        let running = self.start_all();
-        let of = |cluster: &str| self.pods.iter().find(|pod| pod.node.starts_with(cluster));
-        let (from, to) = (of("eu").unwrap(), of("us").unwrap());
-        let joined = || {
-            let mut addresses = to.addresses().into_iter();
-            addresses.all(|address| self.pings(&from.namespace, address, 1))
-        };
-        assert!(eventually(Duration::from_secs(10), joined), "they join");
-        running
-    }
-
     /// What `farlane status --json` says; nothing while the node does not answer.
     pub(crate) fn status(&self, node: &str) -> Option<serde_json::Value> {
         let command = [FARLANE, "status", "--json", "--socket", &self.socket(node)];
