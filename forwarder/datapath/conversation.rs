@@ -5,7 +5,7 @@ use core::time::Duration;
 use packet::{Address, Time, protocol};
 use policy::Identity;
 
-use crate::{Key, Route};
+use crate::{Key, Reason, Route};
 
 /// TCP, both ways seen: RFC 5382 §5 wants at least 2 h 4 min.
 pub(crate) const ESTABLISHED: Duration = Duration::from_secs(8_000);
@@ -27,6 +27,8 @@ pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
 /// RST.
 pub(crate) const RST: u8 = 0x04;
+/// ACK.
+pub(crate) const ACK: u8 = 0x10;
 
 /// How far a flow has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,9 @@ pub(crate) struct Conversation {
     pub stage: Stage,
     /// Whether an answer was ever seen.
     pub replied: bool,
+    /// Why a change of policy has cut it. It is kept then, for without it the other end's segments
+    /// would begin a flow of their own, and this end's would pass as their answers.
+    pub cut: Option<Reason>,
     /// When its last packet was seen.
     pub last_seen: Time,
 }
@@ -111,6 +116,12 @@ impl Conversation {
     #[inline]
     pub(crate) fn expired(&self, now: Time) -> bool {
         now.since(self.last_seen) >= self.timeout()
+    }
+
+    /// Whether it may be forgotten when its place is needed.
+    #[inline]
+    pub(crate) fn may_go(&self) -> bool {
+        !self.replied || self.stage == Stage::Closing || self.cut.is_some()
     }
 
     /// Where packets of one direction go on to.

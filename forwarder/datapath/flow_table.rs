@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use packet::Time;
 
 use crate::Key;
-use crate::conversation::{Conversation, Role, Stage};
+use crate::conversation::{Conversation, Role};
 
 /// How many slots a full table looks through for one that may go.
 const EVICTION_TRIES: usize = 32;
@@ -68,10 +68,10 @@ impl FlowTable {
     pub(crate) fn insert(&mut self, conversation: Conversation, now: Time) -> Result<u32, Refused> {
         for key in [&conversation.forward, &conversation.reply] {
             if let Some((other, _)) = self.find(key, now) {
-                let may_go = self.slots[other as usize]
+                let other_may_go = self.slots[other as usize]
                     .as_ref()
-                    .is_some_and(|c| !c.replied || c.stage == Stage::Closing);
-                if !may_go {
+                    .is_some_and(Conversation::may_go);
+                if !other_may_go {
                     return Err(Refused::Clash);
                 }
                 self.remove(other);
@@ -180,7 +180,7 @@ impl FlowTable {
             let slot = self.advance_hand();
             if self.slots[slot as usize]
                 .as_ref()
-                .is_some_and(|c| c.expired(now) || !c.replied || c.stage == Stage::Closing)
+                .is_some_and(|c| c.expired(now) || c.may_go())
             {
                 self.remove(slot);
                 return self.free.pop();
@@ -236,6 +236,7 @@ mod tests {
                 Stage::Opening
             },
             replied,
+            cut: None,
             last_seen: now,
         }
     }

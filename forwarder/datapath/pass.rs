@@ -3,7 +3,7 @@
 use packet::{Complaint, Flow, Kind, Now, Packet};
 
 use crate::answers::Answers;
-use crate::conversation::{Conversation, Role, SYN, Stage};
+use crate::conversation::{ACK, Conversation, Role, SYN, Stage};
 use crate::flow_table::{FlowTable, Refused};
 use crate::judge::{Inquiry, Judgement};
 use crate::lanes::Lanes;
@@ -102,16 +102,15 @@ impl Pass<'_> {
         found: Option<(u32, Role)>,
     ) -> Result<(u32, Role), Reason> {
         let epoch = self.snapshot.epoch;
-        let header = packet.header();
         let slot = match found {
             Some((slot, Role::Forward)) => {
                 let conversation = self.flows.at(slot);
-                let anew = conversation.stage == Stage::Closing && header.tcp_flags & SYN != 0;
-                if anew {
+                let over = conversation.stage == Stage::Closing || conversation.cut.is_some();
+                if over && opens(packet) {
                     self.flows.remove(slot);
                     self.begin(packet, side, None)?
                 } else if conversation.epoch == epoch {
-                    slot
+                    conversation.cut.map_or(Ok(slot), Err)?
                 } else {
                     self.judge_again(packet, side, slot)?
                 }
@@ -119,6 +118,13 @@ impl Pass<'_> {
             Some((slot, Role::Reply)) => {
                 let snapshot = self.snapshot;
                 let conversation = self.flows.at(slot);
+                if let Some(reason) = conversation.cut {
+                    if !opens(packet) {
+                        return Err(reason);
+                    }
+                    self.flows.remove(slot);
+                    return Ok((self.begin(packet, side, None)?, Role::Forward));
+                }
                 if conversation.reply_epoch != epoch {
                     conversation.reply_epoch = epoch;
                     conversation.reply_route = answers_go(snapshot, conversation);
@@ -138,13 +144,14 @@ impl Pass<'_> {
         pinned: Option<&Conversation>,
     ) -> Result<u32, Reason> {
         let header = packet.header();
-        if header.kind == Kind::EchoReply && pinned.is_none() {
+        let answers = header.kind == Kind::EchoReply || header.tcp_flags & (SYN | ACK) == SYN | ACK;
+        if answers && pinned.is_none() {
             return Err(Reason::NoFlow);
         }
         let inquiry = Inquiry {
             flow: header.flow,
             kind: header.kind,
-            begins: header.kind != Kind::Tcp || header.tcp_flags & SYN != 0,
+            begins: header.kind != Kind::Tcp || opens(packet),
             pinned: pinned.and_then(|c| c.frontend.map(|_| c.destination)),
         };
         let snapshot = self.snapshot;
@@ -171,16 +178,38 @@ impl Pass<'_> {
             })
     }
 
-    /// Judges a known flow by a new snapshot. Its backend stays, unless it is known dead or has
-    /// never answered; TCP that has been answered never moves.
+    /// Judges a known flow by a new snapshot. What is not allowed any more is kept as cut.
     fn judge_again(&mut self, packet: &Packet, side: Side, slot: u32) -> Result<u32, Reason> {
         let old = self.flows.at(slot).clone();
         self.flows.remove(slot);
-        let stays = old.replied && (packet.header().kind == Kind::Tcp || self.lives(&old));
+        let judged = self.continue_or_begin(packet, side, &old);
+        if let Err(reason) = judged
+            && reason.is_judgement()
+        {
+            let cut = Conversation {
+                cut: Some(reason),
+                epoch: self.snapshot.epoch,
+                ..old
+            };
+            // Without room it is only forgotten, as before it was known.
+            let _ = self.flows.insert(cut, self.now.time);
+        }
+        judged
+    }
+
+    /// The backend of a flow stays, unless it is known dead or has never answered; TCP that has
+    /// been answered never moves.
+    fn continue_or_begin(
+        &mut self,
+        packet: &Packet,
+        side: Side,
+        old: &Conversation,
+    ) -> Result<u32, Reason> {
+        let stays = old.replied && (packet.header().kind == Kind::Tcp || self.lives(old));
         if !stays {
             return self.begin(packet, side, None);
         }
-        match self.begin(packet, side, Some(&old)) {
+        match self.begin(packet, side, Some(old)) {
             Ok(slot) if old.frontend.is_some() && self.flows.at(slot).frontend.is_none() => {
                 // The service is gone, and its address with it.
                 self.flows.remove(slot);
@@ -224,7 +253,9 @@ impl Pass<'_> {
             flow: quoted.reverse(),
             side,
         };
-        let Some((slot, role)) = self.flows.find(&key, self.now.time) else {
+        let found = self.flows.find(&key, self.now.time);
+        let Some((slot, role)) = found.filter(|(slot, _)| self.flows.at(*slot).cut.is_none())
+        else {
             return self.out.drop(packet, Reason::NoFlow);
         };
         let (frontend, backend) = (
@@ -316,6 +347,12 @@ impl Pass<'_> {
     }
 }
 
+/// Whether a packet opens a TCP connection.
+#[inline]
+fn opens(packet: &Packet) -> bool {
+    packet.header().tcp_flags & (SYN | ACK) == SYN
+}
+
 /// Where the answers of a conversation go on to.
 fn answers_go(snapshot: &Snapshot, conversation: &Conversation) -> Route {
     let client = conversation.forward.flow.source;
@@ -363,6 +400,7 @@ fn enter(
         reply_epoch: snapshot.epoch,
         stage: Stage::Opening,
         replied: false,
+        cut: None,
         last_seen: now.time,
     };
     conversation.reply_route = answers_go(snapshot, &conversation);

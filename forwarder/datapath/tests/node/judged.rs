@@ -143,6 +143,36 @@ fn an_error_about_an_allowed_flow_goes_to_its_sender_and_to_nobody_else() {
 }
 
 #[test]
+fn a_flow_that_a_policy_has_cut_is_not_opened_again_by_what_its_server_still_sends() {
+    for (policy, reason) in [
+        (
+            only("2-1", "1-2", Direction::Ingress),
+            Reason::IngressDenied,
+        ),
+        (only("1-1", "2-2", Direction::Egress), Reason::EgressDenied),
+    ] {
+        let mut world = World::new();
+        let client = (pod(1, 1), 40_000);
+        let server = (pod(2, 1), 8080);
+        world.send(1, &tcp(client, server, "S", b""));
+        world.send(2, &tcp(server, client, "SA", b""));
+        world.delivered(2);
+        world.policies = vec![policy];
+        world.publish();
+        for _ in 0..3 {
+            world.send(1, &tcp(client, server, "A", b"more"));
+            world.send(2, &tcp(server, client, "SA", b""));
+            world.send(2, &tcp(server, client, "A", b"late"));
+        }
+        assert!(world.delivered(2).is_empty(), "{reason:?}");
+        // A connection of the server's own is another matter: nothing forbids it.
+        world.delivered(1);
+        world.send(2, &tcp(server, client, "S", b""));
+        assert_eq!(world.delivered(1).len(), 1, "{reason:?}");
+    }
+}
+
+#[test]
 fn a_peer_may_send_only_from_its_own_addresses() {
     let mut world = World::new();
     world.send(1, &echo(pod(1, 1), pod(2, 1), 64, true));
