@@ -1,0 +1,215 @@
+//! Watches every packet that a pod sends or gets, and knows of each whether it may be there.
+//!
+//! A node's view is known to the packet, so nothing here is "about now": what leaves a pod is
+//! judged by what its node has read at that moment, what reaches one by what that pod's node has.
+//! Answers pass as long as what they answer was once let through. A node that has forgotten a flow,
+//! or never knew it because it was started since, takes the next segment of either end for the first
+//! of one: then that end must be allowed to begin it, and the other one's segments are its answers.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use packet::Time;
+
+use crate::inspect::{Kind, Seen, Tuple};
+use crate::model::{View, cluster_of};
+use crate::reference::{Direction, Question, allows, backends, service_at, service_of};
+
+/// What a node knows when a packet meets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Knowledge<'v> {
+    /// Which node.
+    pub node: usize,
+    /// What it has read.
+    pub view: &'v View,
+    /// Which nodes it holds to be silent.
+    pub silent: &'v BTreeSet<usize>,
+    /// What time it is.
+    pub now: Time,
+    /// When it was started: it knows no flow from before.
+    pub born: Time,
+}
+
+/// A flow that was silent for so long may be forgotten: the time of one that has ended.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+
+/// All that was sent and may still arrive.
+#[derive(Debug, Default)]
+pub struct Witness {
+    /// How often each packet may still arrive, by its ends behind the translation and its print.
+    due: HashMap<(Tuple, u64), u32>,
+    /// Flows as their clients have sent them, before any translation.
+    sent: HashSet<Tuple>,
+    /// The backends that a client's flow to a service may have got, by the flow as it was sent.
+    served: HashMap<Tuple, BTreeSet<(IpAddr, u16)>>,
+    /// Flows that have reached a pod as new ones.
+    reached: HashSet<Tuple>,
+    /// When a flow was last seen to pass at a node, by its lesser direction.
+    passed: HashMap<(usize, Tuple), Time>,
+    /// Packets that reached pods, for the report.
+    pub arrived: u64,
+    /// Packets that were sent and that nobody may get.
+    pub denied: u64,
+    /// Packets of services' flows that reached pods.
+    pub balanced: BTreeMap<bool, u64>,
+}
+
+impl Witness {
+    /// A packet leaves a pod or the world host (`at` is nobody's then, and nothing judges it).
+    pub fn sends(&mut self, at: Option<Knowledge<'_>>, seen: &Seen) {
+        let tuple = seen.tuple;
+        if let Kind::Error(_) = seen.kind {
+            return;
+        }
+        let Some(at) = at else {
+            self.sent.insert(tuple);
+            return self.expect(tuple, seen.print);
+        };
+        if self.reached.contains(&tuple.reverse()) {
+            self.expect(tuple, seen.print);
+            if self.is_forgotten(&at, tuple)
+                && allows(at.view, at.node, &question(Direction::Egress, tuple))
+            {
+                self.sent.insert(tuple);
+            }
+            return;
+        }
+        if seen.kind == Kind::EchoReply {
+            return;
+        }
+        let (address, port) = tuple.destination;
+        let cluster = cluster_of(at.node);
+        let candidates: Vec<(IpAddr, u16)> = match service_of(at.view, cluster, address) {
+            None => vec![(address, port)],
+            Some(_) => {
+                let found = service_at(at.view, cluster, address, port, tuple.protocol);
+                let new = found.map_or(Vec::new(), |(service, port)| {
+                    backends(
+                        at.view,
+                        at.node,
+                        at.silent,
+                        service,
+                        port,
+                        address.is_ipv4(),
+                    )
+                });
+                // A flow keeps the backend that it has.
+                let known = self.served.entry(tuple).or_default();
+                known.extend(new);
+                known.iter().copied().collect()
+            }
+        };
+        self.sent.insert(tuple);
+        let mut allowed = false;
+        for destination in candidates {
+            let translated = Tuple {
+                destination,
+                ..tuple
+            };
+            if allows(at.view, at.node, &question(Direction::Egress, translated)) {
+                allowed = true;
+                self.expect(translated, seen.print);
+            }
+        }
+        if allowed {
+            self.passed.insert((at.node, lesser(tuple)), at.now);
+        }
+        self.denied += u64::from(!allowed);
+    }
+
+    fn expect(&mut self, tuple: Tuple, print: u64) {
+        *self.due.entry((tuple, print)).or_default() += 1;
+    }
+
+    /// A packet reaches a pod, or the world host.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn arrives(&mut self, at: Option<Knowledge<'_>>, seen: &Seen) -> Result<(), String> {
+        let tuple = seen.tuple;
+        self.arrived += 1;
+        if let Kind::Error(quoted) = seen.kind {
+            let is_own = quoted.source.0 == tuple.destination.0
+                && (self.sent.contains(&quoted) || self.reached.contains(&quoted.reverse()));
+            return match is_own {
+                true => Ok(()),
+                false => Err(format!("{tuple:?} quotes what was never sent: {quoted:?}")),
+            };
+        }
+        let allowed =
+            at.is_none_or(|at| allows(at.view, at.node, &question(Direction::Ingress, tuple)));
+        let forgotten = at.is_some_and(|at| self.is_forgotten(&at, tuple));
+        if let Some(at) = at {
+            self.passed.insert((at.node, lesser(tuple)), at.now);
+        }
+        if self.answers(seen) {
+            if forgotten && allowed {
+                self.reached.insert(tuple);
+            }
+            return Ok(());
+        }
+        if !allowed {
+            return Err(format!("{tuple:?} is not allowed in"));
+        }
+        if seen.kind == Kind::EchoReply {
+            return Err(format!("{tuple:?} answers nothing"));
+        }
+        if !self.take(tuple, seen.print) {
+            return Err(format!(
+                "{tuple:?} was never sent so, not allowed out, or arrives twice"
+            ));
+        }
+        self.reached.insert(tuple);
+        Ok(())
+    }
+
+    /// Whether a packet answers what its receiver has sent, from where that was sent to.
+    fn answers(&mut self, seen: &Seen) -> bool {
+        let forward = seen.tuple.reverse();
+        if let Some(served) = self.served.get(&forward) {
+            let from: Vec<(IpAddr, u16)> = served.iter().copied().collect();
+            return from.into_iter().any(|source| {
+                let sent = Tuple {
+                    source,
+                    ..seen.tuple
+                };
+                let taken = self.take(sent, seen.print);
+                if taken {
+                    *self.balanced.entry(source.0.is_ipv4()).or_default() += 1;
+                }
+                taken
+            });
+        }
+        self.sent.contains(&forward) && self.take(seen.tuple, seen.print)
+    }
+
+    fn is_forgotten(&self, at: &Knowledge<'_>, tuple: Tuple) -> bool {
+        let passed = self.passed.get(&(at.node, lesser(tuple)));
+        passed.is_none_or(|passed| *passed < at.born || at.now.since(*passed) >= FORGOTTEN)
+    }
+
+    fn take(&mut self, tuple: Tuple, print: u64) -> bool {
+        match self.due.get_mut(&(tuple, print)) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn lesser(tuple: Tuple) -> Tuple {
+    tuple.min(tuple.reverse())
+}
+
+fn question(direction: Direction, tuple: Tuple) -> Question {
+    Question {
+        direction,
+        source: tuple.source.0,
+        destination: tuple.destination.0,
+        protocol: tuple.protocol,
+        port: tuple.destination.1,
+    }
+}
