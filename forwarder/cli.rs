@@ -10,6 +10,7 @@ mod run;
 mod status;
 mod wireguard;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -102,6 +103,8 @@ fn log() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for eyes: a journal or a file keeps the words.
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
 

@@ -1,6 +1,7 @@
 //! The control thread: what is read (manifests, health, signals) becomes events of the world, and
 //! what the world compiles goes to the host's rules and to the workers.
 
+pub(crate) mod findings;
 pub mod host;
 mod intake;
 mod last_good;
@@ -8,7 +9,7 @@ pub mod report;
 mod server;
 mod sources;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tunnel::PublicKey;
 
 use crate::mailbox::Mailbox;
+use findings::Finding;
 use host::{Host, HostError};
 use intake::Intake;
 use server::{Request, Server, ServerError};
@@ -73,6 +75,8 @@ pub struct Control {
     pub(crate) host: Option<Host>,
     /// What is wrong with the host's rules, if anything: shown, and tried again with each change.
     pub(crate) host_problem: Option<String>,
+    /// What was said of the objects already.
+    found: BTreeSet<Finding>,
     /// Snapshots that a worker may still hold: it must not be the one to free them.
     passed: VecDeque<Arc<Snapshot>>,
 }
@@ -90,6 +94,7 @@ impl Control {
         }
         world.apply(Event::Loaded);
         let compiled = world.compile();
+        let found = findings::log_new(&compiled, &BTreeSet::new());
         Ok(Control {
             config,
             intake,
@@ -99,6 +104,7 @@ impl Control {
             mtu: 0,
             host: None,
             host_problem: None,
+            found,
             passed: VecDeque::new(),
         })
     }
@@ -213,6 +219,7 @@ impl Control {
         let same = Arc::ptr_eq(&compiled.snapshot, &self.compiled.snapshot)
             && compiled.host == self.compiled.host;
         self.compiled = compiled;
+        self.found = findings::log_new(&self.compiled, &self.found);
         if same {
             return;
         }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use config::Config;
-use mesh::{Compiled, Event, State, World};
+use mesh::{Compiled, Event, World};
 
 use super::Failure;
+use crate::control::findings::findings;
 use crate::control::{Control, ControlError, is_manifest};
 
 /// Say everything that is wrong or not supported in node files and manifests
@@ -109,34 +110,12 @@ impl Findings {
         self.objects(&world.compile());
     }
 
-    /// What is not wholly in force. That an object is missing is no fault of a file.
     fn objects(&mut self, compiled: &Compiled) {
-        for status in compiled
-            .statuses
-            .iter()
-            .filter(|status| !status.file.is_empty())
-        {
-            let object = crate::control::report::object(status);
-            let line = format!(
-                "{}: {} {} is {}: {}",
-                object.place,
-                object.kind,
-                object.name,
-                object.state,
-                object.reasons.join("; ")
-            );
-            match status.state {
-                State::Enforced => {}
-                State::Ignored => self.lines.push(line),
-                State::Partly | State::Refused => self.complain(line),
-            }
-        }
-        for source in &compiled.sources {
-            for (what, at) in &source.skipped {
-                self.lines.push(format!(
-                    "{}:{}:{}: {what} is not read",
-                    source.file, at.line, at.column
-                ));
+        for finding in findings(compiled) {
+            if finding.grave {
+                self.complain(finding.line);
+            } else {
+                self.lines.push(finding.line);
             }
         }
     }

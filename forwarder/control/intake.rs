@@ -53,7 +53,12 @@ impl Intake {
                     && !parsed.problems.is_empty()
                 {
                     wrong.extend(parsed.problems.iter().map(|p| p.render(&text)));
-                    events.extend(recall(source, &self.kept, &file));
+                    let recalled = recall(source, &self.kept, &file);
+                    // At the first start they are the error that ends it.
+                    if !is_first {
+                        log(&parsed.problems, recalled.is_some());
+                    }
+                    events.extend(recalled);
                 }
                 events.push(event);
             }
@@ -116,11 +121,15 @@ impl Intake {
             } else {
                 source.read_some(&paths)
             };
-            events.extend(
-                changes
-                    .into_iter()
-                    .map(|change| take(source, &self.kept, change)),
-            );
+            for change in changes {
+                let file = change.file();
+                let event = take(source, &self.kept, change);
+                if let Event::File { parsed, .. } = &event {
+                    let any_good = self.kept.load(source.cluster, &file).is_some();
+                    log(&parsed.problems, any_good);
+                }
+                events.push(event);
+            }
         }
         events
     }
@@ -131,6 +140,18 @@ impl Intake {
     }
 }
 
+/// Says what is wrong with a file, and what is in force in its place.
+fn log(problems: &[Problem], any_good: bool) {
+    let instead = if any_good {
+        "its last good version stays in force"
+    } else {
+        "nothing of this file is in force"
+    };
+    for problem in problems {
+        tracing::error!("{problem}; {instead}");
+    }
+}
+
 /// Makes an event of a change, and keeps what is good.
 fn take(source: &Source, kept: &LastGood, change: Change) -> Event {
     let cluster = source.cluster;
@@ -138,9 +159,6 @@ fn take(source: &Source, kept: &LastGood, change: Change) -> Event {
         Change::Content { file, text, hash } => {
             let path = source.directory().join(&file).display().to_string();
             let parsed = mesh::parse(&path, &text);
-            for problem in &parsed.problems {
-                tracing::error!("{problem}; the last good version stays in force");
-            }
             if parsed.problems.is_empty()
                 && let Err(error) = kept.save(cluster, &file, &text)
             {
@@ -154,7 +172,6 @@ fn take(source: &Source, kept: &LastGood, change: Change) -> Event {
             }
         }
         Change::Unreadable { file, error } => {
-            tracing::error!(file, %error, "cannot be read; the last good version stays in force");
             let message = format!("cannot be read: {error}");
             let problem = Problem::new(&file, Place::default(), message, "make it readable");
             let parsed = Parsed {
