@@ -123,6 +123,8 @@ impl Host {
     pub async fn install(plan: HostPlan) -> Result<Host, HostError> {
         check(&plan)?;
         probe::forwarding(&plan)?;
+        // Before anything is touched: without nft, or the right to use it, nothing would be whole.
+        let stood = nft::table_exists()?;
         let applied = Ruleset::new(&plan, BTreeMap::new());
         let mut host = Host {
             netlink: Netlink::open()?,
@@ -133,7 +135,16 @@ impl Host {
             routing: Vec::new(),
             incomplete: true,
         };
-        let refusals = host.apply(Occasion::Start).await?;
+        let refusals = match host.apply(Occasion::Start).await {
+            Ok(refusals) => refusals,
+            Err(error) => {
+                // What this start made goes with it; what a crash left stays closed.
+                if !stood && let Err(second) = remove_all(host.netlink.handle()).await {
+                    tracing::error!("{second}; `farlane clean` removes the rest");
+                }
+                return Err(error);
+            }
+        };
         host.incomplete = false;
         match refusals.into_iter().next() {
             Some(refusal) => Err(refusal),
