@@ -62,7 +62,7 @@ impl Outbox {
     }
 
     /// Whether so much waits here that it should be transmitted before more is handled: one train
-    /// may bring [`ROOM`] packets more.
+    /// may bring `ROOM` packets more.
     #[inline]
     pub fn is_crowded(&self) -> bool {
         let room = self.pods.room().min(self.tunnel.wire.room());

@@ -422,7 +422,7 @@ fn settings(node: usize, keys: &[PublicKey]) -> mesh::Settings {
         id: cluster as u8 + 1,
         node: node_name(node),
         clusters: others.map(scope).collect(),
-        keys: vec![keys[node].clone()],
+        keys: vec![keys[node]],
     }
 }
 

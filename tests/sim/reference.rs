@@ -260,7 +260,8 @@ pub fn backends(
         let same = ports.find(|p| p.name == port.name && p.protocol == port.protocol);
         let Some(same) = same else { continue };
         // Without the annotation `global` nothing is shared.
-        if !local && !(service.global && theirs.global && theirs.shared) {
+        let shared = service.global && theirs.global && theirs.shared;
+        if !local && !shared {
             continue;
         }
         all.extend(candidates(view, own, silent, cluster, theirs, same));

@@ -63,17 +63,15 @@ impl Wires {
     /// Links drawn at random.
     pub fn new(mut random: Random) -> Wires {
         let mut latency_us = [[0; NODES]; NODES];
-        for a in 0..NODES {
-            for b in 0..a {
-                let far = a / 2 != b / 2;
-                let latency = if far {
-                    random.between(2_000, 60_000)
-                } else {
-                    random.between(50, 2_000)
-                };
-                latency_us[a][b] = latency;
-                latency_us[b][a] = latency;
-            }
+        for (a, b) in (0..NODES).flat_map(|a| (0..a).map(move |b| (a, b))) {
+            let far = a / 2 != b / 2;
+            let latency = if far {
+                random.between(2_000, 60_000)
+            } else {
+                random.between(50, 2_000)
+            };
+            latency_us[a][b] = latency;
+            latency_us[b][a] = latency;
         }
         Wires {
             latency_us,
