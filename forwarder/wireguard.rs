@@ -5,10 +5,11 @@ mod interface;
 mod request;
 mod socket;
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datapath::{Forwarder, Settings};
 use driver::{
@@ -34,6 +35,8 @@ const SETTINGS: Settings = Settings {
 };
 /// How long the interface may take to come up behind a parent that waits to detach.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the program in the background tells its parent when interface and socket are there.
+const UP: &str = "up";
 
 /// Why the interface did not come up, or went down.
 #[derive(Debug, thiserror::Error)]
@@ -53,16 +56,17 @@ pub enum WireguardError {
     /// The system refused something else.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// The program in the background ended before it was ready; it has said why.
-    #[error("{0} did not come up")]
+    /// The program in the background ended before it was ready; this is what it said.
+    #[error("{0}")]
     NotUp(String),
 }
 
-/// Makes interface `name` and serves it until the link is deleted or a signal comes.
+/// Makes interface `name` and serves it until the link is deleted or a signal comes. `up` is called
+/// when both interface and socket are there.
 ///
 /// # Errors
 /// [`WireguardError`] if it cannot be made, or the devices fail.
-pub fn run(name: &str) -> Result<(), WireguardError> {
+pub fn run(name: &str, up: impl FnOnce()) -> Result<(), WireguardError> {
     // First the socket: if another program runs this interface, nothing may be touched.
     let socket = Socket::listen(name)?;
     let tun = Tun::create(&TunSettings {
@@ -84,36 +88,73 @@ pub fn run(name: &str) -> Result<(), WireguardError> {
         .name("wg-socket".into())
         .spawn(move || socket::serve(&listener, &for_socket))?;
     tracing::info!(interface = name, "up");
-    Worker::new(0, engine, forwarder, Arc::clone(&mailbox), None).run()?;
+    up();
+    match Worker::new(0, engine, forwarder, Arc::clone(&mailbox), None).run() {
+        // To delete the link is how wg-quick and others end it.
+        Ok(()) | Err(EngineError::Deleted { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     tracing::info!(interface = name, "down");
     Ok(())
 }
 
-/// Starts the interface in the background, and returns when it answers.
+/// Starts the interface in the background, and returns when it and its socket are there.
 ///
 /// # Errors
-/// [`WireguardError::NotUp`] when it ended instead; it has said why on standard error.
+/// [`WireguardError::NotUp`] when it ended instead, with the reason.
 pub fn detach(name: &str) -> Result<(), WireguardError> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["wireguard", "--foreground", name])
+        // Its file may be called farlane-wg, which takes no verb.
+        .arg0("farlane")
+        .args(["wireguard", "--detached", name])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
+        // Whoever waits for the end of our output must not wait for its end.
+        .stderr(Stdio::null())
         // A group of its own: the terminal's signals are not meant for it.
         .process_group(0)
         .spawn()?;
-    let path = socket::path(name);
-    let until = Instant::now() + START_TIMEOUT;
-    while Instant::now() < until {
-        if child.try_wait()?.is_some() {
-            return Err(WireguardError::NotUp(name.to_owned()));
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let says = child.stdout.take();
+    // Not the socket is asked: another program may run this interface, and answer on it.
+    std::thread::spawn(move || tell.send(says.map_or(String::new(), first_words)));
+    match told.recv_timeout(START_TIMEOUT) {
+        Ok(words) if words == UP => Ok(()),
+        Ok(words) if !words.is_empty() => Err(WireguardError::NotUp(words)),
+        _ => {
+            // It may have ended already.
+            let _ = child.kill();
+            Err(WireguardError::NotUp(format!("{name} did not come up")))
         }
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
-    child.kill()?;
-    Err(WireguardError::NotUp(name.to_owned()))
+}
+
+/// [`UP`], or all of why it is not.
+fn first_words(says: impl Read) -> String {
+    let mut reader = BufReader::new(says);
+    let mut words = String::new();
+    // What cannot be read was not said.
+    let read = reader.read_line(&mut words);
+    if read.is_ok() && words.trim_end() != UP {
+        let _ = reader.read_to_string(&mut words);
+    }
+    words.trim_end().to_owned()
+}
+
+/// The program in the background: it tells its parent on standard output how it went.
+///
+/// # Errors
+/// As [`run`].
+pub fn serve_detached(name: &str) -> Result<(), WireguardError> {
+    // A parent that is gone needs no answer.
+    let say = |words: &dyn std::fmt::Display| {
+        let _ = writeln!(std::io::stdout(), "{words}");
+    };
+    let outcome = run(name, || say(&UP));
+    if let Err(error) = &outcome {
+        say(error);
+    }
+    outcome
 }
 
 /// Ends the worker at SIGTERM or SIGINT, which a thread of its own waits for.

@@ -20,13 +20,18 @@ pub(super) struct Wireguard {
     /// Stay in the foreground, with the log on standard error
     #[arg(short, long)]
     foreground: bool,
+    /// Be the program in the background, which tells its parent how it went
+    #[arg(long, hide = true)]
+    detached: bool,
 }
 
 impl Wireguard {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         if self.foreground {
             super::log();
-            wireguard::run(&self.name)?;
+            wireguard::run(&self.name, || {})?;
+        } else if self.detached {
+            wireguard::serve_detached(&self.name)?;
         } else {
             wireguard::detach(&self.name)?;
         }
