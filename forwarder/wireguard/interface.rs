@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use driver::UdpSettings;
-use tunnel::{Lane, PeerId, PublicKey};
+use tunnel::{Lane, PeerId, PrivateKey, PublicKey};
 
 use super::request::{Invalid, Step, hex, step};
 use crate::mailbox::{Desk, MailError, Mailbox};
@@ -109,7 +109,15 @@ fn lane<'a>(desk: &'a mut Desk<'_>) -> Result<&'a mut Lane, i32> {
 fn device(desk: &mut Desk<'_>, step: Step) -> Result<(), i32> {
     let now = desk.now;
     match step {
-        Step::PrivateKey(key) => lane(desk)?.set_private_key(now, key),
+        Step::PrivateKey(key) => {
+            let lane = desk.forwarder.lane_mut(0).ok_or(EIO)?;
+            let own = key.as_ref().map(PrivateKey::public);
+            // As others do it: nobody is a peer of itself (wireguard-go `device.go`, SetPrivateKey).
+            if let Some(peer) = own.and_then(|own| lane.peer(&own)) {
+                lane.remove_peer(peer, &mut desk.out.tunnel);
+            }
+            lane.set_private_key(now, key);
+        }
         Step::ListenPort(port) => {
             let any = UdpSettings::any(port).listen;
             desk.engine.listen(0, &any).map_err(|_| EADDRINUSE)?;
