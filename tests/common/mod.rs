@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 #[allow(unused_imports)] // as above
 pub(crate) use mesh::{WORLD, unready};
-pub(crate) use program::{Output, Program};
+#[allow(unused_imports)] // as above
+pub(crate) use program::{Output, Program, bounded};
 
 /// The binary under test.
 pub(crate) const FARLANE: &str = env!("CARGO_BIN_EXE_farlane");
