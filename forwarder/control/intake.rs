@@ -37,7 +37,7 @@ impl Intake {
     /// [`ControlError::FirstStart`] with all that is wrong, if the node has never run before.
     pub(crate) fn read_first(&mut self) -> Result<Vec<Event>, ControlError> {
         let is_first = !self.kept.has_any();
-        let (mut events, mut wrong) = (Vec::new(), Vec::new());
+        let (mut events, mut wrong, mut good) = (Vec::new(), Vec::new(), Vec::new());
         for source in &mut self.sources {
             let path = source.path.display().to_string();
             let changes = source
@@ -48,10 +48,10 @@ impl Intake {
             for change in changes {
                 let file = change.file();
                 let text = change.text();
-                let event = take(source, &self.kept, change);
-                if let Event::File { parsed, .. } = &event
-                    && !parsed.problems.is_empty()
-                {
+                let event = event_of(source, change);
+                if is_good(&event) {
+                    good.push((source.cluster, file, text));
+                } else if let Event::File { parsed, .. } = &event {
                     wrong.extend(parsed.problems.iter().map(|p| p.render(&text)));
                     let recalled = recall(source, &self.kept, &file);
                     // At the first start they are the error that ends it.
@@ -66,7 +66,11 @@ impl Intake {
         if is_first && !wrong.is_empty() {
             return Err(ControlError::FirstStart(wrong));
         }
+        // Only now: after a first start that failed the next one is the first again.
         self.kept.begin()?;
+        for (cluster, file, text) in good {
+            keep(&self.kept, cluster, &file, &text);
+        }
         Ok(events)
     }
 
@@ -154,16 +158,37 @@ fn log(problems: &[Problem], any_good: bool) {
 
 /// Makes an event of a change, and keeps what is good.
 fn take(source: &Source, kept: &LastGood, change: Change) -> Event {
+    let text = change.text();
+    let event = event_of(source, change);
+    match &event {
+        Event::File { cluster, file, .. } if is_good(&event) => keep(kept, *cluster, file, &text),
+        Event::FileGone { cluster, file } => {
+            if let Err(error) = kept.forget(*cluster, file) {
+                tracing::error!(file, %error, "its last good version cannot be removed");
+            }
+        }
+        _ => {}
+    }
+    event
+}
+
+fn is_good(event: &Event) -> bool {
+    matches!(event, Event::File { parsed, .. } if parsed.problems.is_empty())
+}
+
+fn keep(kept: &LastGood, cluster: u8, file: &str, text: &str) {
+    if let Err(error) = kept.save(cluster, file, text) {
+        tracing::error!(file, %error, "the last good version cannot be kept");
+    }
+}
+
+/// Makes an event of a change.
+fn event_of(source: &Source, change: Change) -> Event {
     let cluster = source.cluster;
     match change {
         Change::Content { file, text, hash } => {
             let path = source.directory().join(&file).display().to_string();
             let parsed = mesh::parse(&path, &text);
-            if parsed.problems.is_empty()
-                && let Err(error) = kept.save(cluster, &file, &text)
-            {
-                tracing::error!(file, %error, "the last good version cannot be kept");
-            }
             Event::File {
                 cluster,
                 file,
@@ -185,12 +210,7 @@ fn take(source: &Source, kept: &LastGood, change: Change) -> Event {
                 hash: String::new(),
             }
         }
-        Change::Gone { file } => {
-            if let Err(error) = kept.forget(cluster, &file) {
-                tracing::error!(file, %error, "its last good version cannot be removed");
-            }
-            Event::FileGone { cluster, file }
-        }
+        Change::Gone { file } => Event::FileGone { cluster, file },
     }
 }
 
@@ -207,4 +227,38 @@ fn recall(source: &Source, kept: &LastGood, file: &str) -> Option<Event> {
         parsed,
         hash,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_start_that_fails_is_followed_by_a_first_start() {
+        let home = std::env::temp_dir().join(format!("farlane-intake-{}", std::process::id()));
+        let manifests = home.join("manifests");
+        std::fs::create_dir_all(&manifests).expect("a directory of our own");
+        let file = home.join("node.yaml");
+        let text = "cluster: {name: eu, id: 1}\nnode: eu-1\nmanifests: manifests\n\
+                    stateDir: state\nwire: {listen: \"192.0.2.1:51871\"}\n";
+        std::fs::write(&file, text).expect("writable");
+        let policy = manifests.join("policy.yaml");
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n";
+        std::fs::write(manifests.join("pod.yaml"), pod).expect("writable");
+        std::fs::write(&policy, "kind: [").expect("writable");
+        let start = || {
+            let config = Config::load(&file).expect("a right file");
+            Intake::new(&config).read_first()
+        };
+        for _ in 0..2 {
+            assert!(matches!(start(), Err(ControlError::FirstStart(_))));
+        }
+        std::fs::write(&policy, pod.replace("name: a", "name: b")).expect("writable");
+        assert_eq!(start().expect("everything is right").len(), 2);
+        // From now on what was right once stays in force.
+        std::fs::write(&policy, "kind: [").expect("writable");
+        let events = start().expect("a last good version");
+        assert_eq!(events.iter().filter(|event| is_good(event)).count(), 2);
+        std::fs::remove_dir_all(&home).expect("ours");
+    }
 }
