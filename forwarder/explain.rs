@@ -80,10 +80,9 @@ pub struct Party {
 /// # Errors
 /// One sentence: a party that is not there, or a protocol that is none.
 pub fn explain(compiled: &Compiled, question: &Question) -> Result<Answer, String> {
-    let snapshot = &*compiled.snapshot;
     let (protocol, kind) = protocol_of(&question.protocol)?;
-    let targets = destinations(snapshot, &question.to)?;
-    let sources = addresses(snapshot, &question.from)?;
+    let targets = destinations(compiled, &question.to)?;
+    let sources = addresses(compiled, &question.from)?;
     let pair = sources.iter().find_map(|source| {
         let same = |target: &&Address| target.is_v4() == source.is_v4();
         targets.iter().find(same).map(|target| (*source, *target))
@@ -249,11 +248,12 @@ fn protocol_of(name: &str) -> Result<(u8, Kind), String> {
     }
 }
 
-fn destinations(snapshot: &Snapshot, who: &str) -> Result<Vec<Address>, String> {
+fn destinations(compiled: &Compiled, who: &str) -> Result<Vec<Address>, String> {
     let Some(service) = who.strip_prefix("svc:") else {
-        return addresses(snapshot, who);
+        return addresses(compiled, who);
     };
-    let mut found: Vec<Address> = snapshot
+    let mut found: Vec<Address> = compiled
+        .snapshot
         .services
         .iter()
         .filter(|(_, candidate)| candidate.name == service)
@@ -270,7 +270,8 @@ fn destinations(snapshot: &Snapshot, who: &str) -> Result<Vec<Address>, String> 
 }
 
 /// The addresses of a pod, IPv4 first, or the one that `who` is.
-fn addresses(snapshot: &Snapshot, who: &str) -> Result<Vec<Address>, String> {
+fn addresses(compiled: &Compiled, who: &str) -> Result<Vec<Address>, String> {
+    let snapshot = &*compiled.snapshot;
     if let Ok(address) = who.parse::<std::net::IpAddr>() {
         return Ok(vec![Address::from(address)]);
     }
@@ -283,10 +284,10 @@ fn addresses(snapshot: &Snapshot, who: &str) -> Result<Vec<Address>, String> {
         endpoint.name == pod
             && match cluster {
                 None => of == Some(snapshot.own.cluster),
-                Some(name) => snapshot
-                    .nodes
-                    .iter()
-                    .any(|node| node.cluster_name == name && Some(node.cluster) == of),
+                Some(name) => compiled.identities.iter().any(|(identity, labels)| {
+                    *identity == endpoint.identity
+                        && labels.value(policy::key::CLUSTER) == Some(name)
+                }),
             }
     };
     let mut found: Vec<Address> = snapshot
