@@ -27,6 +27,7 @@ use intake::Intake;
 use server::{Request, Server, ServerError};
 use sources::Seen;
 
+pub(crate) use server::remove_stale;
 pub(crate) use sources::is_manifest;
 
 /// How long a burst of changes is gathered before it is compiled: far under the second in which a
@@ -138,9 +139,16 @@ impl Control {
         health: mpsc::Receiver<HealthChange>,
         ended: oneshot::Receiver<()>,
     ) -> Result<(), ControlError> {
+        // Before anything is made on the host: a signal meanwhile ends the node as one later does.
+        let signals = Signals::new()?;
         let (requests, requested) = mpsc::channel(16);
         let server = Server::listen(&self.config.socket, requests)?;
         let (watcher, seen) = sources::watch(self.intake.sources())?;
+        // What has changed since everything was read, and before it was watched.
+        for event in self.intake.read_again() {
+            self.world.apply(event);
+        }
+        self.compiled = self.world.compile();
         self.host = Some(Host::install(self.plan()).await?);
         self.publish();
         tracing::info!(
@@ -154,6 +162,7 @@ impl Control {
                 seen,
                 health,
                 ended,
+                signals,
             })
             .await;
         drop(watcher);
@@ -168,7 +177,6 @@ impl Control {
     }
 
     async fn serve(&mut self, mut inputs: Inputs) -> Result<(), ControlError> {
-        let mut signals = Signals::new()?;
         loop {
             let events = tokio::select! {
                 seen = inputs.seen.recv() => self.gather(seen, &mut inputs.seen).await,
@@ -185,9 +193,9 @@ impl Control {
                     }
                     continue;
                 }
-                _ = signals.hangup.recv() => self.intake.read_again(),
-                _ = signals.terminate.recv() => return Ok(()),
-                _ = signals.interrupt.recv() => return Ok(()),
+                _ = inputs.signals.hangup.recv() => self.intake.read_again(),
+                _ = inputs.signals.terminate.recv() => return Ok(()),
+                _ = inputs.signals.interrupt.recv() => return Ok(()),
                 _ = &mut inputs.ended => return Err(ControlError::WorkerEnded),
             };
             if !events.is_empty() {
@@ -294,6 +302,7 @@ struct Inputs {
     seen: mpsc::UnboundedReceiver<Seen>,
     health: mpsc::Receiver<HealthChange>,
     ended: oneshot::Receiver<()>,
+    signals: Signals,
 }
 
 struct Signals {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Failure;
-use crate::control::host;
+use crate::control::{self, host};
 
 /// Remove what a crashed node left on this host, and say what that was
 #[derive(Debug, clap::Args)]
@@ -28,8 +28,8 @@ impl Clean {
             .enable_all()
             .build()?;
         let mut removed = runtime.block_on(host::clean(std::slice::from_ref(&config.tun.name)))?;
-        if config.socket.exists() {
-            std::fs::remove_file(&config.socket)?;
+        let remove = control::remove_stale(&config.socket);
+        if remove.map_err(|error| format!("the socket {}: {error}", config.socket.display()))? {
             removed.push(format!("the socket {}", config.socket.display()));
         }
         if removed.is_empty() {

@@ -1,7 +1,7 @@
 //! The node's socket: HTTP with JSON, for the other verbs and for programs.
 
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use axum::extract::State;
@@ -65,10 +65,7 @@ impl Server {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(ServerError::InUse(path.to_owned()));
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
+        remove_stale(path).map_err(io)?;
         let listener = UnixListener::bind(path).map_err(io)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
         let router = Router::new()
@@ -92,6 +89,21 @@ impl Drop for Server {
         self.task.abort();
         // Nothing more can be done for a file that does not go.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Removes a socket that nobody serves any more, and says whether there was one.
+///
+/// # Errors
+/// What the system said, or that there is something else, which is not ours to remove.
+pub(crate) fn remove_stale(path: &Path) -> std::io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map(|()| true),
+        Ok(_) => Err(std::io::Error::other(
+            "something that is no socket lies there; name another path",
+        )),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -126,4 +138,21 @@ async fn explain(
 
 fn ending() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "the node is ending").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_socket_is_never_removed() {
+        let path = std::env::temp_dir().join(format!("farlane-server-{}", std::process::id()));
+        std::fs::write(&path, "dear").expect("writable");
+        assert!(remove_stale(&path).is_err());
+        std::fs::remove_file(&path).expect("still there");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+        drop(listener);
+        assert!(remove_stale(&path).expect("removed"));
+        assert!(!remove_stale(&path).expect("nothing there"));
+    }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use driver::UdpSettings;
 use tunnel::{Lane, PeerId, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
 
 use super::request::{Invalid, Step, hex, step};
 use crate::mailbox::{Desk, MailError, Mailbox};
@@ -17,27 +18,27 @@ const EADDRINUSE: i32 = 98;
 
 /// Answers one request, which `lines` are without its empty last line: the whole reply, ready to be
 /// sent.
-pub(crate) fn answer(mailbox: &Mailbox, lines: Vec<String>) -> String {
-    let (text, errno) = match lines.first().map(String::as_str) {
+pub(crate) fn answer(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Zeroizing<String> {
+    let (text, errno) = match lines.first().map(|line| line.as_str()) {
         Some("get=1") if lines.len() == 1 => match mailbox.ask(describe) {
             Ok(text) => (text, 0),
-            Err(MailError::Full | MailError::NoAnswer) => (String::new(), EIO),
+            Err(MailError::Full | MailError::NoAnswer) => (Zeroizing::default(), EIO),
         },
         Some("set=1") => {
             let outcome = mailbox.ask(move |desk| set(desk, &lines[1..]));
             (
-                String::new(),
+                Zeroizing::default(),
                 outcome.unwrap_or(Err(EIO)).err().unwrap_or(0),
             )
         }
-        _ => (String::new(), EPROTO),
+        _ => (Zeroizing::default(), EPROTO),
     };
-    format!("{text}errno={errno}\n\n")
+    Zeroizing::new(format!("{}errno={errno}\n\n", *text))
 }
 
 /// All that `get=1` tells.
-fn describe(desk: &mut Desk<'_>) -> String {
-    let mut text = String::new();
+fn describe(desk: &mut Desk<'_>) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::new());
     // Writing to a string cannot fail.
     let _ = describe_to(desk, &mut text);
     text
@@ -84,7 +85,7 @@ fn describe_to(desk: &mut Desk<'_>, text: &mut String) -> std::fmt::Result {
 }
 
 /// Carries out a `set` request line by line; what stood before the first error stays done.
-fn set(desk: &mut Desk<'_>, lines: &[String]) -> Result<(), i32> {
+fn set(desk: &mut Desk<'_>, lines: &[Zeroizing<String>]) -> Result<(), i32> {
     let mut subject = Subject::Device;
     for line in lines {
         let step = step(line, !matches!(subject, Subject::Device)).map_err(|Invalid| EINVAL)?;

@@ -1,21 +1,29 @@
 //! The socket that `wg` speaks to: `/var/run/wireguard/NAME.sock`.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::interface::answer;
+use crate::control::remove_stale;
 use crate::mailbox::Mailbox;
 
 /// Where `wg` looks for the sockets of user-space interfaces.
 const DIRECTORY: &str = "/var/run/wireguard";
 /// A request of 65,536 peers with a few allowed IPs each has about 40 MiB.
 const REQUEST_MAX: u64 = 64 << 20;
-/// Who is silent for so long in the middle of a request is hung up on.
+/// Who is silent for so long in the middle of a request, or does not read the answer, is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A line with a key: its name and 64 digits of hex.
+const LINE: usize = 96;
+/// Connections at once; one more is hung up on. `wg` makes one for each command.
+const CONNECTIONS_MAX: usize = 32;
 
 /// The socket; its file goes with it.
 pub(crate) struct Socket {
@@ -56,10 +64,7 @@ impl Socket {
         if UnixStream::connect(&path).is_ok() {
             return Err(SocketError::InUse(path));
         }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
+        remove_stale(&path).map_err(io)?;
         let listener = UnixListener::bind(&path).map_err(io)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
         Ok(Socket { listener, path })
@@ -78,15 +83,42 @@ impl Drop for Socket {
     }
 }
 
-/// Serves one connection after the other, each on a thread of its own, until the worker ends.
+/// Serves connections, each on a thread of its own, until the worker ends.
 pub(crate) fn serve(listener: &UnixListener, mailbox: &Arc<Mailbox>) {
+    let served = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         if mailbox.stopping() {
             return;
         }
         let Ok(stream) = stream else { continue };
+        let one = One::more(&served);
+        if served.load(Ordering::Relaxed) > CONNECTIONS_MAX {
+            continue;
+        }
         let mailbox = Arc::clone(mailbox);
-        std::thread::spawn(move || converse(stream, &mailbox));
+        // Without a thread the connection is dropped, and its other end sees that.
+        let _ = std::thread::Builder::new()
+            .name("wg-request".into())
+            .spawn(move || {
+                converse(stream, &mailbox);
+                drop(one);
+            });
+    }
+}
+
+/// One of the connections that are served, as long as it lives.
+struct One(Arc<AtomicUsize>);
+
+impl One {
+    fn more(served: &Arc<AtomicUsize>) -> One {
+        served.fetch_add(1, Ordering::Relaxed);
+        One(Arc::clone(served))
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -94,6 +126,7 @@ pub(crate) fn serve(listener: &UnixListener, mailbox: &Arc<Mailbox>) {
 fn converse(mut stream: UnixStream, mailbox: &Mailbox) {
     let patient = stream
         .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
         .and_then(|()| stream.try_clone());
     let Ok(reading) = patient else { return };
     let mut reader = BufReader::new(reading);
@@ -108,11 +141,12 @@ fn converse(mut stream: UnixStream, mailbox: &Mailbox) {
 }
 
 /// The lines up to an empty one; `None` when there is no whole request any more.
-fn read_request(reader: &mut impl BufRead) -> Option<Vec<String>> {
+fn read_request(reader: &mut impl BufRead) -> Option<Vec<Zeroizing<String>>> {
     let mut lines = Vec::new();
     let mut limited = reader.take(REQUEST_MAX);
     loop {
-        let mut line = String::new();
+        // Most lines fit, so that a key leaves no copy behind in a buffer that was too small.
+        let mut line = Zeroizing::new(String::with_capacity(LINE));
         if limited.read_line(&mut line).ok()? == 0 || !line.ends_with('\n') {
             return None;
         }
