@@ -79,7 +79,8 @@ impl Forwarder {
         Forwarder::with_mode(settings, Vec::from([lane]), Mode::Plain)
     }
 
-    fn with_mode(settings: Settings, lanes: Vec<Lane>, mode: Mode) -> Forwarder {
+    fn with_mode(settings: Settings, mut lanes: Vec<Lane>, mode: Mode) -> Forwarder {
+        lanes.iter_mut().for_each(|lane| lane.set_mtu(settings.mtu));
         let flows = if matches!(mode, Mode::Plain) {
             0
         } else {

@@ -51,7 +51,7 @@ impl Lane {
         peer.deadlines.sent(now.time);
         peer.sent_bytes += INITIATION as u64;
         let way = Way {
-            lane: self.number,
+            lane: self.own.number,
             remote,
             ecn: 0,
         };
@@ -103,7 +103,7 @@ impl Lane {
         peer.sent_bytes += RESPONSE as u64;
         out.ledger.consumed += 1;
         let way = Way {
-            lane: self.number,
+            lane: self.own.number,
             remote,
             ecn: 0,
         };
@@ -143,8 +143,8 @@ impl Lane {
         peer.deadlines.established();
         peer.handshake_unix_ns = Some(now.unix_ns);
         out.ledger.consumed += 1;
-        if !peer.send_queue(now.time, self.number, &mut self.waiting, out) {
-            peer.send_keepalive(now.time, self.number, out);
+        if !peer.send_queue(now.time, self.own, &mut self.waiting, out) {
+            peer.send_keepalive(now.time, self.own, out);
         }
         self.schedule(slot);
         Ok(())
@@ -156,7 +156,7 @@ impl Lane {
             return;
         };
         if peer.is_ready(now.time, 1) {
-            peer.send_keepalive(now.time, self.number, out);
+            peer.send_keepalive(now.time, self.own, out);
             self.renew_after_sending(now, slot, out);
         } else {
             self.initiate(now, slot, out);

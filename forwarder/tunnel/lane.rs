@@ -20,12 +20,13 @@ use crate::peer::{PeerId, Peers};
 use crate::queue::{Waiting, refuse};
 use crate::random::Random;
 use crate::refused::Refused;
+use crate::send::Own;
 use crate::stamp::Stamps;
 use crate::timers::Timers;
 
 /// A WireGuard device: one key, its peers and their sessions.
 pub struct Lane {
-    pub(crate) number: u16,
+    pub(crate) own: Own,
     pub(crate) identity: Option<Identity>,
     pub(crate) random: Random,
     pub(crate) peers: Peers,
@@ -50,7 +51,10 @@ impl Lane {
     /// A lane without a key, which can do nothing until it has one.
     pub fn unkeyed(number: u16, seed: [u8; 32]) -> Lane {
         Lane {
-            number,
+            own: Own {
+                number,
+                mtu: usize::MAX,
+            },
             identity: None,
             random: Random::new(seed),
             peers: Peers::default(),
@@ -60,6 +64,11 @@ impl Lane {
             waiting: Waiting::default(),
             stamps: Stamps::default(),
         }
+    }
+
+    /// The largest packet that the tunnel carries, in bytes: what is sealed is not padded past it.
+    pub fn set_mtu(&mut self, mtu: usize) {
+        self.own.mtu = mtu;
     }
 
     /// Seals a packet to a peer, segment by segment, into trains in `out.wire`. Without a session
@@ -74,9 +83,9 @@ impl Lane {
         }
         if peer.is_ready(now.time, packet.segments() as u64) {
             if !peer.queue.is_empty() {
-                peer.send_queue(now.time, self.number, &mut self.waiting, out);
+                peer.send_queue(now.time, self.own, &mut self.waiting, out);
             }
-            peer.send(now.time, self.number, packet, out);
+            peer.send(now.time, self.own, packet, out);
             self.renew_after_sending(now, slot, out);
         } else if self.identity.is_none() || peer.statics.is_none() {
             return refuse(packet, Refused::KeyMissing, out);
@@ -208,7 +217,7 @@ impl Lane {
         }
         peer.deadlines.established();
         peer.handshake_unix_ns = Some(now.unix_ns);
-        peer.send_queue(now.time, self.number, &mut self.waiting, out);
+        peer.send_queue(now.time, self.own, &mut self.waiting, out);
     }
 
     fn perform(&mut self, now: Now, slot: u32, duty: Duty, out: &mut Outbox) {
@@ -287,7 +296,7 @@ impl Lane {
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lane")
-            .field("number", &self.number)
+            .field("number", &self.own.number)
             .field("key", &self.public_key())
             .field("peers", &self.peers.len())
             .finish_non_exhaustive()

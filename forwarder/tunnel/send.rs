@@ -10,6 +10,21 @@ use crate::queue::{Waiting, refuse};
 use crate::refused::Refused;
 use crate::train::{self, Way};
 
+/// What sealing must know of the lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Own {
+    pub(crate) number: u16,
+    /// The largest packet that the tunnel carries; padding goes no further.
+    pub(crate) mtu: usize,
+}
+
+/// The length of a packet with its padding (WireGuard paper §5.4.6; Linux `send.c`,
+/// `calculate_skb_padding`).
+#[inline]
+fn padded(length: usize, mtu: usize) -> usize {
+    length.next_multiple_of(PADDING).min(mtu).max(length)
+}
+
 impl Peer {
     /// Whether a packet can be sealed now.
     #[inline]
@@ -20,17 +35,21 @@ impl Peer {
 
     /// Seals all segments of a packet, in the current session, which [`Peer::is_ready`] was asked
     /// for. What finds no room is dropped and counted.
-    pub(crate) fn send(&mut self, now: Time, lane: u16, packet: Packet, out: &mut Outbox) {
+    pub(crate) fn send(&mut self, now: Time, lane: Own, packet: Packet, out: &mut Outbox) {
         let (Some(remote), Some(session)) = (self.endpoint, self.sessions.current()) else {
             return refuse(packet, Refused::EndpointUnknown, out);
         };
         // RFC 6040 §4.1, normal mode: the inner mark is copied; the outer DSCP stays 0.
         let ecn = packet.header().traffic_class & 3;
-        let way = Way { lane, remote, ecn };
+        let way = Way {
+            lane: lane.number,
+            remote,
+            ecn,
+        };
         let mut segmenter = Segmenter::new(&packet);
         let mut bytes = 0;
         while segmenter.remaining() > 0 {
-            let size = DATA_OVERHEAD + segmenter.next_length().next_multiple_of(PADDING);
+            let size = DATA_OVERHEAD + padded(segmenter.next_length(), lane.mtu);
             let train = match train::room(out, way, size) {
                 Ok(train) => train,
                 Err(reason) => {
@@ -58,7 +77,7 @@ impl Peer {
     pub(crate) fn send_queue(
         &mut self,
         now: Time,
-        lane: u16,
+        lane: Own,
         all: &mut Waiting,
         out: &mut Outbox,
     ) -> bool {
@@ -70,14 +89,14 @@ impl Peer {
     }
 
     /// Seals an empty message, in the current session, which [`Peer::is_ready`] was asked for.
-    pub(crate) fn send_keepalive(&mut self, now: Time, lane: u16, out: &mut Outbox) {
+    pub(crate) fn send_keepalive(&mut self, now: Time, lane: Own, out: &mut Outbox) {
         let (Some(remote), Some(session)) = (self.endpoint, self.sessions.current()) else {
             return;
         };
         let mut frame = [0; DATA_OVERHEAD];
         session.seal(&mut frame, 0);
         let way = Way {
-            lane,
+            lane: lane.number,
             remote,
             ecn: 0,
         };
@@ -96,5 +115,19 @@ pub(crate) fn originate(message: &[u8], way: Way, out: &mut Outbox) {
             train::finish(train, message.len());
         }
         Err(reason) => out.refused.add(reason, 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::padded;
+
+    #[test]
+    fn padding_ends_at_sixteen_bytes_or_at_the_mtu() {
+        for (length, want) in [(0, 0), (1, 16), (16, 16), (1_408, 1_408), (1_409, 1_420)] {
+            assert_eq!(padded(length, 1_420), want);
+        }
+        assert_eq!(padded(1_420, 1_420), 1_420);
+        assert_eq!(padded(1_421, 1_420), 1_421, "what is too long is not cut");
     }
 }

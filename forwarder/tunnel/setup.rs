@@ -176,7 +176,7 @@ impl Lane {
 
     /// The lane's number, which its trains carry.
     pub fn number(&self) -> u16 {
-        self.number
+        self.own.number
     }
 
     /// The lane's public key.
