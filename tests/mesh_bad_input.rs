@@ -473,3 +473,62 @@ fn malformed_and_forged_datagrams_from_anywhere_are_dropped_under_a_name() {
     let endpoint = &status["peers"][0]["lanes"][0]["endpoint"];
     assert_eq!(endpoint, "192.0.2.3:51871");
 }
+
+/// A node of the other cluster that its owner has turned into a plain WireGuard with the same key,
+/// so that nothing at that end asks what it sends.
+#[test]
+fn a_peer_that_sends_from_addresses_that_are_not_its_own_is_dropped_under_a_name() {
+    if !may_run("a_peer_that_sends_from_addresses_that_are_not_its_own_is_dropped_under_a_name") {
+        return;
+    }
+    let world = Topology::up(1, &[]);
+    world.exchange_keys();
+    let mut node = world.start("eu-1");
+    let host = world.namespace("us-1");
+    let key = [
+        FARLANE,
+        "key",
+        "public",
+        "--config",
+        &world.node_file("eu-1"),
+    ];
+    let key = world.run(&host, &key).out.trim().to_owned();
+    let device = format!("t{}", std::process::id());
+    let rogue = world.spawn(
+        &host,
+        "rogue",
+        &[FARLANE, "wireguard", &device, "--foreground"],
+    );
+    let socket = format!("/var/run/wireguard/{device}.sock");
+    let listens = || fs::metadata(&socket).is_ok();
+    assert!(eventually(Duration::from_secs(5), listens), "{socket}");
+    let private = world.dir().join("us-1/state/private.key");
+    let script = format!(
+        "wg set {device} private-key {} listen-port 51871 peer {key} endpoint 192.0.2.1:51871 allowed-ips 10.1.0.0/16,fd10:1::/64 \
+         && ip link set {device} up && ip route add 10.1.0.0/16 dev {device} && ip route add fd10:1::/64 dev {device}",
+        private.display()
+    );
+    let set = world.run(&host, &["sh", "-c", &script]);
+    assert!(set.ok, "{}", set.text);
+    let (own, web) = (world.pod("us-1", "client"), world.pod("eu-1", "web"));
+    for family in [0, 1] {
+        // What is its own passes: the handshake was right, and the same packet is taken.
+        let to = web.addresses()[family];
+        assert!(world.pings(&own.namespace, to, 2), "{to}");
+        for source in [
+            world.pod("eu-1", "client").addresses()[family],
+            ["192.0.2.1", "2001:db8::1"][family],
+            ["203.0.113.9", "2001:db8:bad::9"][family],
+        ] {
+            let before = world.drops("eu-1", "forgedSource");
+            let sent = world.python(&host, FROM_A_POD, &[source, to, "good"]);
+            assert!(sent.ok, "{}", sent.text);
+            let counted = || world.drops("eu-1", "forgedSource") == before + 1;
+            let counted = eventually(Duration::from_secs(2), counted);
+            let status = world.status("eu-1").unwrap();
+            assert!(counted, "{source}: {}", status["drops"]);
+        }
+    }
+    assert!(node.runs(), "nobody died of it");
+    assert_eq!(rogue.stop(), Some(0));
+}
