@@ -163,6 +163,10 @@ impl Pass<'_> {
         let mut conversation = enter(snapshot, side, header.flow, &judgement, self.now)
             .ok_or(Reason::UnknownSource)?;
         if let Some(old) = pinned {
+            if old.frontend.is_some() && conversation.frontend.is_none() {
+                // The service is gone, and its address with it: that of the world now, perhaps.
+                return Err(Reason::NoServicePort);
+            }
             if (old.subject, old.peer) != (conversation.subject, conversation.peer) {
                 // The address belongs to somebody else now: what was agreed with the other is void.
                 return Err(Reason::NoFlow);
@@ -184,7 +188,7 @@ impl Pass<'_> {
         self.flows.remove(slot);
         let judged = self.continue_or_begin(packet, side, &old);
         if let Err(reason) = judged
-            && reason.is_judgement()
+            && !matches!(reason, Reason::FlowTableFull | Reason::FlowClash)
         {
             let cut = Conversation {
                 cut: Some(reason),
@@ -210,11 +214,6 @@ impl Pass<'_> {
             return self.begin(packet, side, None);
         }
         match self.begin(packet, side, Some(old)) {
-            Ok(slot) if old.frontend.is_some() && self.flows.at(slot).frontend.is_none() => {
-                // The service is gone, and its address with it.
-                self.flows.remove(slot);
-                Err(Reason::NoServicePort)
-            }
             // Somebody else's now: it may begin anew, if a flow may begin with this packet.
             Err(Reason::NoFlow) => self.begin(packet, side, None),
             other => other,

@@ -35,21 +35,6 @@ macro_rules! reasons {
     };
 }
 
-impl Reason {
-    /// Whether it is an answer to "who may speak with whom", which another packet of the same flow
-    /// gets as well.
-    pub(crate) const fn is_judgement(self) -> bool {
-        matches!(
-            self,
-            Reason::UnknownSource
-                | Reason::UnknownDestination
-                | Reason::EgressDenied
-                | Reason::IngressDenied
-                | Reason::PolicyRefused
-        )
-    }
-}
-
 reasons! {
     /// The node has not read everything yet; until then nothing passes.
     NotReady = "notReady";
