@@ -208,6 +208,29 @@ impl Host {
         }
     }
 
+    /// It has been taken over: it seals for `to` what it should not.
+    pub fn forge(&mut self, now: Now, to: usize, bytes: &[u8]) {
+        let Some(forwarder) = &mut self.forwarder else {
+            return;
+        };
+        let out = &mut self.out.tunnel;
+        let lane = forwarder.lane_mut(0).expect("a lane");
+        let mut buf = out.arena.take().expect("a node ran out of buffers");
+        buf.extend(bytes);
+        match (
+            lane.peer(&self.keys[to]),
+            Packet::parse(buf, Offload::default()),
+        ) {
+            (Some(peer), Ok(packet)) => {
+                out.ledger.received += 1;
+                lane.seal(now, peer, packet, out);
+                self.wake = Some(now.time);
+            }
+            (_, Ok(packet)) => out.arena.put(packet.into_buf()),
+            (_, Err((buf, _))) => out.arena.put(buf),
+        }
+    }
+
     fn wake_at(&mut self, now: Time) {
         if self.wake.is_none() {
             let late = self.random.pick(&[10, 10, 20, 200]);

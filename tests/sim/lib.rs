@@ -17,6 +17,7 @@
 pub mod fault;
 pub mod generate;
 pub mod host;
+pub mod hostile;
 pub mod inspect;
 pub mod manifest;
 pub mod model;

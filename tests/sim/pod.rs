@@ -11,12 +11,16 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
 use crate::model::{Protocol, TCP_PORTS, UDP_PORT};
-use crate::probe::{Probe, Target};
+use crate::probe::{Ask, Probe};
 
 /// Bytes that every payload begins with: none of them may be seen on a link.
 pub const MARKER: &[u8; 16] = b"FARLANE-PLAIN-16";
 /// Listening sockets for each TCP port: so many may connect at the same instant.
 const BACKLOG: usize = 3;
+/// Ports of clients: so many stacks have so many each, beginning here.
+const FIRST_PORT: u16 = 12_000;
+const STACKS: u8 = 32;
+const PORTS: u16 = 1_500;
 
 /// A pod's or the world host's network stack.
 pub struct Stack {
@@ -31,9 +35,10 @@ pub struct Stack {
     sockets: SocketSet<'static>,
     listeners: Vec<(SocketHandle, u16)>,
     names: SocketHandle,
-    serving: Vec<SocketHandle>,
+    serving: Vec<(SocketHandle, Vec<u8>)>,
     probes: Vec<Probe>,
-    next_port: u16,
+    first_port: u16,
+    ports: u16,
 }
 
 /// The stack's end of its veth.
@@ -45,7 +50,16 @@ struct Cable {
 
 impl Stack {
     /// A stack with servers on all ports. What is random in it comes from `seed`.
-    pub fn new(name: &str, addresses: &[IpAddr], mtu: usize, seed: u64, now: Time) -> Stack {
+    ///
+    /// No two stacks have one `number`: by it they share out the ports, and identifiers of echoes, so
+    /// that no question has the ends of another's answer.
+    pub fn new(
+        name: &str,
+        addresses: &[IpAddr],
+        mtu: usize,
+        (number, seed): (u8, u64),
+        now: Time,
+    ) -> Stack {
         let mut cable = Cable {
             inward: VecDeque::new(),
             outward: VecDeque::new(),
@@ -79,7 +93,8 @@ impl Stack {
             names,
             serving: Vec::new(),
             probes: Vec::new(),
-            next_port: 20_000 + (seed % 20_000) as u16,
+            first_port: FIRST_PORT + u16::from(number % STACKS) * PORTS,
+            ports: 0,
         };
         for port in TCP_PORTS {
             for _ in 0..BACKLOG {
@@ -105,15 +120,13 @@ impl Stack {
     }
 
     /// Begins to ask somebody something; the answer is told by [`Stack::finished`].
-    pub fn ask(&mut self, number: u64, target: Target, now: Time, patience_ms: u64) {
-        self.next_port = match self.next_port {
-            59_999 => 20_000,
-            port => port + 1,
-        };
+    pub fn ask(&mut self, number: u64, ask: Ask, now: Time) {
+        let target = ask.target;
+        self.ports = (self.ports + 1) % PORTS;
         let Some(from) = self.address(target.address.is_ipv4()) else {
             return;
         };
-        let port = self.next_port;
+        let port = self.first_port + self.ports;
         let handle = match target.protocol {
             Protocol::Tcp => {
                 let mut socket = tcp_socket();
@@ -129,8 +142,8 @@ impl Stack {
             }
             Protocol::Icmp => {
                 let mut socket = icmp::Socket::new(
-                    icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 512]),
-                    icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 512]),
+                    icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 2_048]),
+                    icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 2_048]),
                 );
                 socket
                     .bind(icmp::Endpoint::Ident(port))
@@ -143,7 +156,7 @@ impl Stack {
                 self.sockets.add(socket)
             }
         };
-        let probe = Probe::new(number, target, handle, port, now, patience_ms);
+        let probe = Probe::new(number, ask, handle, port, now);
         self.probes.push(probe);
         self.due = Some(now);
     }
@@ -208,13 +221,13 @@ impl Stack {
         busy
     }
 
-    /// The TCP servers: one question, one answer, the end.
+    /// The TCP servers: for each line an answer, until the client ends.
     fn serve(&mut self) -> bool {
         let mut busy = false;
         for index in 0..self.listeners.len() {
             let (handle, port) = self.listeners[index];
             if !self.sockets.get::<tcp::Socket<'_>>(handle).is_listening() {
-                self.serving.push(handle);
+                self.serving.push((handle, Vec::new()));
                 self.listeners.swap_remove(index);
                 self.listen(port);
                 busy = true;
@@ -222,17 +235,24 @@ impl Stack {
             }
         }
         let (sockets, name) = (&mut self.sockets, &self.name);
-        self.serving.retain(|&handle| {
-            let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
-            if socket.can_recv() && socket.may_send() {
-                let answer = socket.recv(|question| (question.len(), answer(name, question)));
-                let _ = socket.send_slice(&answer.unwrap_or_default());
+        self.serving.retain_mut(|(handle, heard)| {
+            let socket = sockets.get_mut::<tcp::Socket<'_>>(*handle);
+            while socket.can_recv() {
+                let part = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
+                heard.extend(part.unwrap_or_default());
+            }
+            if heard.last() == Some(&b'\n') {
+                let _ = socket.send_slice(&answer(name, heard));
+                heard.clear();
+                busy = true;
+            }
+            if !socket.may_recv() && socket.may_send() {
                 socket.close();
                 busy = true;
             }
             let open = socket.is_open();
             if !open {
-                sockets.remove(handle);
+                sockets.remove(*handle);
             }
             open
         });
@@ -249,14 +269,14 @@ fn answer(name: &str, question: &[u8]) -> Vec<u8> {
 }
 
 fn tcp_socket() -> tcp::Socket<'static> {
-    let buffer = || tcp::SocketBuffer::new(vec![0; 1_024]);
+    let buffer = || tcp::SocketBuffer::new(vec![0; 4_096]);
     let mut socket = tcp::Socket::new(buffer(), buffer());
     socket.set_timeout(Some(smoltcp::time::Duration::from_secs(30)));
     socket
 }
 
 fn udp_socket() -> udp::Socket<'static> {
-    let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 8], vec![0; 2_048]);
+    let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 8], vec![0; 8_192]);
     udp::Socket::new(buffer(), buffer())
 }
 

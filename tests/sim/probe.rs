@@ -28,13 +28,30 @@ pub struct Target {
     pub port: u16,
 }
 
-/// One question under way.
+/// What is asked, how often, and for how long an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Who is asked.
+    pub target: Target,
+    /// Questions that follow one another, by one connection.
+    pub rounds: u32,
+    /// Bytes of each question and its answer, about.
+    pub bytes: usize,
+    /// How long all of it may take, in milliseconds.
+    pub patience_ms: u64,
+}
+
+/// One question under way, or several.
 pub(crate) struct Probe {
     pub(crate) handle: SocketHandle,
     number: u64,
     target: Target,
+    rounds: u32,
+    bytes: usize,
     local_port: u16,
     sent: u32,
+    heard: Vec<u8>,
+    asking: bool,
     next: Option<Time>,
     deadline: Time,
     outcome: Option<Option<String>>,
@@ -45,20 +62,23 @@ pub(crate) struct Probe {
 impl Probe {
     pub(crate) fn new(
         number: u64,
-        target: Target,
+        ask: Ask,
         handle: SocketHandle,
         local_port: u16,
         now: Time,
-        patience_ms: u64,
     ) -> Probe {
         Probe {
             handle,
             number,
-            target,
+            target: ask.target,
+            rounds: ask.rounds,
+            bytes: ask.bytes,
             local_port,
             sent: 0,
+            heard: Vec::new(),
+            asking: false,
             next: Some(now),
-            deadline: now + Duration::from_millis(patience_ms),
+            deadline: now + Duration::from_millis(ask.patience_ms),
             outcome: None,
             told: false,
             ended: None,
@@ -69,6 +89,8 @@ impl Probe {
     pub(crate) fn due(&self) -> Option<Time> {
         match self.ended {
             Some(ended) => Some(ended + FAREWELL),
+            // What waits for a connection is woken by the stack.
+            None if self.target.protocol == Protocol::Tcp && self.sent == 0 => Some(self.deadline),
             None => Some(
                 self.next
                     .map_or(self.deadline, |next| next.min(self.deadline)),
@@ -102,7 +124,7 @@ impl Probe {
             return false;
         }
         let busy = match self.target.protocol {
-            Protocol::Tcp => self.step_tcp(sockets.get_mut(self.handle)),
+            Protocol::Tcp => self.step_tcp(now, sockets.get_mut(self.handle)),
             Protocol::Icmp => self.step_icmp(now, sockets.get_mut(self.handle)),
             _ => self.step_udp(now, sockets.get_mut(self.handle)),
         };
@@ -126,12 +148,14 @@ impl Probe {
 
     fn question(&self) -> Vec<u8> {
         let mut question = MARKER.to_vec();
-        question.extend_from_slice(format!("{}.{}", self.number, self.sent).as_bytes());
+        question.extend_from_slice(format!("{}.{}.", self.number, self.sent).as_bytes());
+        question.resize(question.len().max(self.bytes), b'~');
+        question.push(b'\n');
         question
     }
 
-    /// Reads an answer to any of the questions that were asked.
-    fn understand(&mut self, answer: &[u8]) {
+    /// Reads an answer to any of the questions that were asked; the last one ends the probe.
+    fn understand(&mut self, now: Time, answer: &[u8]) {
         let Some(text) = answer.strip_prefix(MARKER.as_slice()) else {
             return;
         };
@@ -139,26 +163,40 @@ impl Probe {
         if let Some((name, rest)) = text.split_once('/')
             && rest.split('.').next() == Some(&self.number.to_string())
         {
-            self.outcome = Some(Some(name.into()));
+            self.hear(now, name);
         }
     }
 
-    fn step_tcp(&mut self, socket: &mut tcp::Socket<'_>) -> bool {
-        self.next = None;
+    fn hear(&mut self, now: Time, name: &str) {
+        self.rounds = self.rounds.saturating_sub(1);
+        self.asking = false;
+        match self.rounds {
+            0 => self.outcome = Some(Some(name.into())),
+            _ => self.next = Some(now + REPEAT),
+        }
+    }
+
+    fn step_tcp(&mut self, now: Time, socket: &mut tcp::Socket<'_>) -> bool {
         if !socket.is_open() {
             // Refused: an answer of a kind, but no pod serves no port here.
             self.outcome = Some(None);
             return false;
         }
-        if self.sent == 0 && socket.may_send() {
-            let question = self.question();
-            self.sent = 1;
-            let _ = socket.send_slice(&question);
-            return true;
+        while socket.can_recv() {
+            let part = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
+            self.heard.extend(part.unwrap_or_default());
         }
-        if socket.can_recv() {
-            let answer = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
-            self.understand(&answer.unwrap_or_default());
+        if self.heard.last() == Some(&b'\n') {
+            let answer = core::mem::take(&mut self.heard);
+            self.understand(now, &answer);
+        }
+        let may_ask = !self.asking && self.outcome.is_none() && socket.may_send();
+        if may_ask && self.next.is_some_and(|next| next <= now) {
+            self.next = None;
+            self.asking = true;
+            self.sent += 1;
+            let _ = socket.send_slice(&self.question());
+            return true;
         }
         false
     }
@@ -172,7 +210,7 @@ impl Probe {
                 expected,
                 "an answer from elsewhere than the question went"
             );
-            self.understand(&answer);
+            self.understand(now, &answer);
         }
         if self.outcome.is_none() && self.next.is_some_and(|next| next <= now) {
             self.sent += 1;
@@ -200,7 +238,7 @@ impl Probe {
                     .map(|p| p.payload().to_vec()),
             };
             if data.is_some_and(|data| data.starts_with(MARKER)) {
-                self.outcome = Some(Some("echo".into()));
+                self.hear(now, "echo");
             }
         }
         if self.outcome.is_none() && self.next.is_some_and(|next| next <= now) {

@@ -261,7 +261,7 @@ pub fn backends(
         let Some(same) = same else { continue };
         // Without the annotation `global` nothing is shared.
         let shared = service.global && theirs.global && theirs.shared;
-        if !local && !shared {
+        if !(local || shared) {
             continue;
         }
         all.extend(candidates(view, own, silent, cluster, theirs, same));

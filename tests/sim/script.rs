@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::fault::Fault;
+use crate::hostile;
 use crate::model::{NODES, Pod, Protocol, TCP_PORTS, UDP_PORT, cluster_of};
-use crate::probe::Target;
+use crate::probe::{Ask, Target};
 use crate::reference::{Direction, Owner, Question, allows, backends, owner, service_at};
 use crate::sim::{READ_WITHIN, Sim};
 
@@ -106,11 +107,13 @@ pub fn run(seed: u64) -> Report {
     Fault::heal(&mut sim);
     settle(&mut sim);
     check(&mut sim, &mut report);
-    let lived = sim.now.since(begin);
-    sim.run(LIFE.saturating_sub(lived));
-    if lived < LIFE {
-        settle(&mut sim);
+    // Some live long enough to change their keys (whitepaper §6.1: after 120 s).
+    let life = LIFE * if seed.is_multiple_of(16) { 3 } else { 1 };
+    while sim.now.since(begin) < life {
+        disturb(&mut sim);
+        sim.run(Duration::from_millis(500));
     }
+    settle(&mut sim);
     finish(&sim, &mut report, sim.now.since(begin));
     report
 }
@@ -129,14 +132,38 @@ fn finish(sim: &Sim, report: &mut Report, lived: Duration) {
     }
 }
 
-/// Traffic while nobody knows yet what is true: only the witness looks.
+/// Traffic while nobody knows yet what is true: only the witness looks. Some of it goes on for long,
+/// across what comes then.
 fn disturb(sim: &mut Sim) {
-    for _ in 0..sim.random.between(5, 15) {
+    for _ in 0..sim.random.between(8, 20) {
         if let Some((place, target)) = question(sim) {
-            sim.ask(place, target, 1_500);
+            let rounds = sim.random.pick(&[1, 1, 3, 30]);
+            let ask = Ask {
+                target,
+                rounds,
+                bytes: bytes(sim, target.protocol),
+                patience_ms: 1_500 + 700 * u64::from(rounds),
+            };
+            sim.ask(place, ask);
+        }
+        if sim.random.percent(40) {
+            hostile::act(sim);
         }
         let pause = sim.random.between(0, 200);
         sim.run(Duration::from_millis(pause));
+    }
+}
+
+/// How much is asked at once: more than a packet holds only of those who cut it.
+fn bytes(sim: &mut Sim, protocol: Protocol) -> usize {
+    let most = match protocol {
+        Protocol::Tcp => 3_500,
+        Protocol::Udp => 1_100,
+        _ => 400,
+    };
+    match sim.random.percent(60) {
+        true => 0,
+        false => sim.random.between(30, most) as usize,
     }
 }
 
@@ -218,7 +245,13 @@ struct Wrong {
 fn ask(sim: &mut Sim, report: &mut Report, questions: Vec<(usize, Target)>) -> Vec<Wrong> {
     let mut asked = Vec::new();
     for (place, target) in questions {
-        asked.push((sim.ask(place, target, PATIENCE_MS), (place, target)));
+        let ask = Ask {
+            target,
+            rounds: 1,
+            bytes: bytes(sim, target.protocol),
+            patience_ms: PATIENCE_MS,
+        };
+        asked.push((sim.ask(place, ask), (place, target)));
         let pause = sim.random.between(0, 60);
         sim.run(Duration::from_millis(pause));
     }

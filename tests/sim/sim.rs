@@ -15,7 +15,7 @@ use crate::inspect;
 use crate::manifest;
 use crate::model::{CLUSTERS, FILES, File, NODES, Pod, View, WORLD};
 use crate::pod::{MARKER, Stack};
-use crate::probe::Target;
+use crate::probe::Ask;
 use crate::random::Random;
 use crate::wires::{Flight, Wires, endpoint, is_wireguard};
 use crate::witness::Witness;
@@ -30,6 +30,8 @@ const OVERHEAD: usize = 80;
 pub const READ_WITHIN: Duration = Duration::from_millis(1_000);
 /// What hostile packets carry, and nobody may get.
 pub const HOSTILE: &[u8; 16] = b"FARLANE-HOSTILE!";
+/// What packets carry that are a pod's own, but mutilated: some may be let through, and end there.
+pub const FUZZED: &[u8; 16] = b"FARLANE-FUZZED-!";
 
 /// Something that will happen.
 enum Event {
@@ -80,6 +82,7 @@ pub struct Sim {
     pub datagrams: u64,
     /// Whether to print what happens (`SIM_TRACE`).
     trace: bool,
+    stacks: u8,
 }
 
 impl Sim {
@@ -112,6 +115,7 @@ impl Sim {
             planned_so_far: 0,
             next_question: 0,
             datagrams: 0,
+            stacks: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),
             random,
             truth: View::default(),
@@ -157,7 +161,8 @@ impl Sim {
 
     fn add_place(&mut self, name: &str, addresses: &[IpAddr], node: Option<usize>) {
         let seed = self.random.below(u64::MAX);
-        let stack = Stack::new(name, addresses, self.mtu, seed, self.now);
+        let stack = Stack::new(name, addresses, self.mtu, (self.stacks, seed), self.now);
+        self.stacks += 1;
         self.places.push(Place { stack, node });
     }
 
@@ -190,10 +195,10 @@ impl Sim {
     }
 
     /// Has somebody ask somebody something; the answer will be in [`Sim::answers`].
-    pub fn ask(&mut self, place: usize, target: Target, patience_ms: u64) -> u64 {
+    pub fn ask(&mut self, place: usize, ask: Ask) -> u64 {
         self.next_question += 1;
         let stack = &mut self.places[place].stack;
-        stack.ask(self.next_question, target, self.now, patience_ms);
+        stack.ask(self.next_question, ask, self.now);
         self.next_question
     }
 
@@ -274,6 +279,7 @@ impl Sim {
                 if let Some(seen) = inspect::read(packet)
                     && !WORLD.contains(&seen.tuple.source.0)
                     && !contains(packet, HOSTILE)
+                    && !contains(packet, FUZZED)
                 {
                     if trace {
                         eprintln!("{:16} {node} sends {:?} {:?}", "", seen.tuple, seen.kind);
@@ -296,7 +302,7 @@ impl Sim {
     fn send(&mut self, node: usize, remote: std::net::SocketAddr, bytes: Vec<u8>) {
         self.datagrams += 1;
         assert!(is_wireguard(&bytes), "not WireGuard: {bytes:02x?}");
-        for secret in [MARKER.as_slice(), HOSTILE.as_slice(), b"farlane probe"] {
+        for secret in [MARKER.as_slice(), HOSTILE, FUZZED, b"farlane probe"] {
             assert!(!contains(&bytes, secret), "plaintext on a link");
         }
         assert_ne!(remote, endpoint(node), "a node sends to itself");
@@ -308,6 +314,9 @@ impl Sim {
     /// What a node's kernel does with a packet from its TUN.
     fn route(&mut self, node: usize, packet: Vec<u8>) {
         assert!(!contains(&packet, HOSTILE), "a hostile packet gets through");
+        if contains(&packet, FUZZED) {
+            return;
+        }
         let Some(to) = inspect::destination(&packet) else {
             panic!("no IP packet for the pods: {packet:02x?}");
         };

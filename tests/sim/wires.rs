@@ -63,7 +63,8 @@ impl Wires {
     /// Links drawn at random.
     pub fn new(mut random: Random) -> Wires {
         let mut latency_us = [[0; NODES]; NODES];
-        for (a, b) in (0..NODES).flat_map(|a| (0..a).map(move |b| (a, b))) {
+        let pairs = (0..NODES).flat_map(|a| (0..a).map(move |b| (a, b)));
+        for (a, b) in pairs {
             let far = a / 2 != b / 2;
             let latency = if far {
                 random.between(2_000, 60_000)

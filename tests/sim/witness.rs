@@ -34,11 +34,20 @@ pub struct Knowledge<'v> {
 /// A flow that was silent for so long may be forgotten: the time of one that has ended.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
+/// As what a packet was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Sent {
+    /// As one that its sender may send of its own.
+    Own,
+    /// As an answer to what has reached its sender.
+    Answer,
+}
+
 /// All that was sent and may still arrive.
 #[derive(Debug, Default)]
 pub struct Witness {
     /// How often each packet may still arrive, by its ends behind the translation and its print.
-    due: HashMap<(Tuple, u64), u32>,
+    due: HashMap<(Sent, Tuple, u64), u32>,
     /// Flows as their clients have sent them, before any translation.
     sent: HashSet<Tuple>,
     /// The backends that a client's flow to a service may have got, by the flow as it was sent.
@@ -64,10 +73,15 @@ impl Witness {
         }
         let Some(at) = at else {
             self.sent.insert(tuple);
-            return self.expect(tuple, seen.print);
+            return self.expect(Sent::Own, tuple, seen.print);
         };
         if self.reached.contains(&tuple.reverse()) {
-            self.expect(tuple, seen.print);
+            // What a node takes for an answer since it has forgotten who began may be none.
+            let sent = match self.sent.contains(&tuple) {
+                true => Sent::Own,
+                false => Sent::Answer,
+            };
+            self.expect(sent, tuple, seen.print);
             if self.is_forgotten(&at, tuple)
                 && allows(at.view, at.node, &question(Direction::Egress, tuple))
             {
@@ -109,7 +123,7 @@ impl Witness {
             };
             if allows(at.view, at.node, &question(Direction::Egress, translated)) {
                 allowed = true;
-                self.expect(translated, seen.print);
+                self.expect(Sent::Own, translated, seen.print);
             }
         }
         if allowed {
@@ -118,8 +132,8 @@ impl Witness {
         self.denied += u64::from(!allowed);
     }
 
-    fn expect(&mut self, tuple: Tuple, print: u64) {
-        *self.due.entry((tuple, print)).or_default() += 1;
+    fn expect(&mut self, sent: Sent, tuple: Tuple, print: u64) {
+        *self.due.entry((sent, tuple, print)).or_default() += 1;
     }
 
     /// A packet reaches a pod, or the world host.
@@ -144,7 +158,8 @@ impl Witness {
             self.passed.insert((at.node, lesser(tuple)), at.now);
         }
         if self.answers(seen) {
-            if forgotten && allowed {
+            // From a service's address nothing but an answer ever comes.
+            if forgotten && allowed && !self.served.contains_key(&tuple.reverse()) {
                 self.reached.insert(tuple);
             }
             return Ok(());
@@ -155,7 +170,12 @@ impl Witness {
         if seen.kind == Kind::EchoReply {
             return Err(format!("{tuple:?} answers nothing"));
         }
-        if !self.take(tuple, seen.print) {
+        // A node that still knows the flow gives an answer the address that was asked; only one
+        // that has forgotten it, or knows it as begun by the other end, takes it as it is.
+        let known = forgotten || self.reached.contains(&tuple);
+        let taken = self.take(Sent::Own, tuple, seen.print)
+            || known && self.take(Sent::Answer, tuple, seen.print);
+        if !taken {
             return Err(format!(
                 "{tuple:?} was never sent so, not allowed out, or arrives twice"
             ));
@@ -174,14 +194,14 @@ impl Witness {
                     source,
                     ..seen.tuple
                 };
-                let taken = self.take(sent, seen.print);
+                let taken = self.take_any(sent, seen.print);
                 if taken {
                     *self.balanced.entry(source.0.is_ipv4()).or_default() += 1;
                 }
                 taken
             });
         }
-        self.sent.contains(&forward) && self.take(seen.tuple, seen.print)
+        self.sent.contains(&forward) && self.take_any(seen.tuple, seen.print)
     }
 
     fn is_forgotten(&self, at: &Knowledge<'_>, tuple: Tuple) -> bool {
@@ -189,8 +209,12 @@ impl Witness {
         passed.is_none_or(|passed| *passed < at.born || at.now.since(*passed) >= FORGOTTEN)
     }
 
-    fn take(&mut self, tuple: Tuple, print: u64) -> bool {
-        match self.due.get_mut(&(tuple, print)) {
+    fn take_any(&mut self, tuple: Tuple, print: u64) -> bool {
+        self.take(Sent::Answer, tuple, print) || self.take(Sent::Own, tuple, print)
+    }
+
+    fn take(&mut self, sent: Sent, tuple: Tuple, print: u64) -> bool {
+        match self.due.get_mut(&(sent, tuple, print)) {
             Some(count) if *count > 0 => {
                 *count -= 1;
                 true
