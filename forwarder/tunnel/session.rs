@@ -11,7 +11,7 @@ use core::time::Duration;
 use packet::Time;
 
 use crate::crypto::{Cipher, TAG};
-use crate::messages::{DATA_HEADER, DATA_OVERHEAD, Data, PADDING};
+use crate::messages::{DATA_HEADER, DATA_OVERHEAD, Data};
 use crate::refused::Refused;
 use crate::replay::Replay;
 
@@ -66,12 +66,11 @@ impl Session {
         }
     }
 
-    /// Seals in place. The inner packet's `inner` bytes stand in `frame` behind 16 free bytes;
-    /// gives the length of the message. Ask [`Session::can_send`] first.
+    /// Seals in place. The inner packet's `inner` bytes stand in `frame` behind 16 free bytes; what
+    /// is behind them is padding, and the tag's 16 bytes. Ask [`Session::can_send`] first.
     #[inline]
-    pub(crate) fn seal(&mut self, frame: &mut [u8], inner: usize) -> usize {
-        // Once the path's MTU is known here, padding must stop at it.
-        let padded = inner.next_multiple_of(PADDING);
+    pub(crate) fn seal(&mut self, frame: &mut [u8], inner: usize) {
+        let padded = frame.len() - DATA_OVERHEAD;
         let header = Data {
             receiver: self.keys.remote,
             counter: self.counter,
@@ -83,7 +82,6 @@ impl Session {
         let tag = rest.first_chunk_mut::<TAG>().expect("room for the tag");
         self.keys.send.seal(self.counter, &[], text, tag);
         self.counter += 1;
-        DATA_OVERHEAD + padded
     }
 
     /// Opens in place; gives the length of the padded packet behind the header, 0 for a
@@ -275,6 +273,18 @@ mod tests {
         ours.seal(&mut frame, 0);
         let refused = theirs.open(at(180), &mut frame);
         assert_eq!(refused, Err(Refused::SessionExpired));
+    }
+
+    #[test]
+    fn the_frame_says_how_far_a_packet_is_padded() {
+        let mut ours = session(1, 1, 2, true);
+        let mut theirs = session(2, 2, 1, false);
+        for padded in [20, 21, 32] {
+            let mut frame = [0; DATA_OVERHEAD + 32];
+            let frame = &mut frame[..DATA_OVERHEAD + padded];
+            ours.seal(frame, 20);
+            assert_eq!(theirs.open(Time::ZERO, frame), Ok(padded));
+        }
     }
 
     #[test]
