@@ -9,7 +9,7 @@ use crate::judge::{Inquiry, Judgement};
 use crate::lanes::Lanes;
 use crate::{Key, Outbox, Reason, Route, Side, Snapshot};
 
-/// All that a packet meets on its way. Made anew for each batch, so that the parts of the
+/// All that a packet meets on its way: a few references, so that the parts of the
 /// forwarder can be borrowed beside its snapshot.
 pub(crate) struct Pass<'a> {
     pub snapshot: &'a Snapshot,
