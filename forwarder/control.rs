@@ -25,7 +25,7 @@ use findings::Finding;
 use host::{Host, HostError};
 use intake::Intake;
 use server::{Request, Server, ServerError};
-use sources::Seen;
+use sources::{Seen, Watch};
 
 pub(crate) use server::remove_stale;
 pub(crate) use sources::is_manifest;
@@ -143,7 +143,7 @@ impl Control {
         let signals = Signals::new()?;
         let (requests, requested) = mpsc::channel(16);
         let server = Server::listen(&self.config.socket, requests)?;
-        let (watcher, seen) = sources::watch(self.intake.sources())?;
+        let (watch, seen) = Watch::new(self.intake.sources())?;
         // What has changed since everything was read, and before it was watched.
         for event in self.intake.read_again() {
             self.world.apply(event);
@@ -159,13 +159,13 @@ impl Control {
         let outcome = self
             .serve(Inputs {
                 requested,
+                watch,
                 seen,
                 health,
                 ended,
                 signals,
             })
             .await;
-        drop(watcher);
         drop(server);
         if let Some(host) = self.host.take() {
             // A worker that ended by itself is a crash: what was asked for then stays closed.
@@ -179,7 +179,7 @@ impl Control {
     async fn serve(&mut self, mut inputs: Inputs) -> Result<(), ControlError> {
         loop {
             let events = tokio::select! {
-                seen = inputs.seen.recv() => self.gather(seen, &mut inputs.seen).await,
+                seen = inputs.seen.recv() => self.gather(seen, &mut inputs).await,
                 Some(change) = inputs.health.recv() => vec![note(change)],
                 Some(request) = inputs.requested.recv() => {
                     self.answer(request).await;
@@ -205,15 +205,15 @@ impl Control {
     }
 
     /// Waits for the rest of a burst, and reads what may be read.
-    async fn gather(
-        &mut self,
-        first: Option<Seen>,
-        more: &mut mpsc::UnboundedReceiver<Seen>,
-    ) -> Vec<Event> {
+    async fn gather(&mut self, first: Option<Seen>, inputs: &mut Inputs) -> Vec<Event> {
         tokio::time::sleep(BURST).await;
         let mut all = vec![first.unwrap_or(Seen::Anything)];
-        while let Ok(seen) = more.try_recv() {
+        while let Ok(seen) = inputs.seen.try_recv() {
             all.push(seen);
+        }
+        if all.iter().any(|seen| matches!(seen, Seen::Anything)) {
+            // Before the reading: what changes after it is seen.
+            inputs.watch.renew();
         }
         self.intake.read(all)
     }
@@ -299,6 +299,7 @@ impl Control {
 /// What control waits for.
 struct Inputs {
     requested: mpsc::Receiver<Request>,
+    watch: Watch,
     seen: mpsc::UnboundedReceiver<Seen>,
     health: mpsc::Receiver<HealthChange>,
     ended: oneshot::Receiver<()>,

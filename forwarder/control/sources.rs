@@ -207,35 +207,76 @@ fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// Watches the directories of `sources`. The watcher works as long as it lives.
-///
-/// # Errors
-/// What the system said: a directory that does not exist, no more inotify watches.
-pub(crate) fn watch(
-    sources: &[Source],
-) -> notify::Result<(RecommendedWatcher, mpsc::UnboundedReceiver<Seen>)> {
-    let (seen, receiver) = mpsc::unbounded_channel();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if let Some(what) = event.map_or(Some(Seen::Anything), look) {
-            // The receiver goes when the node ends.
-            let _ = seen.send(what);
-        }
-    })?;
-    let directories: BTreeSet<&Path> = sources.iter().map(Source::directory).collect();
-    for directory in directories {
-        watcher.watch(directory, RecursiveMode::NonRecursive)?;
-    }
-    Ok((watcher, receiver))
+/// Sees what changes in the sources' directories, as long as it lives.
+pub(crate) struct Watch {
+    watcher: RecommendedWatcher,
+    directories: BTreeSet<PathBuf>,
 }
 
-fn look(event: Event) -> Option<Seen> {
+impl Watch {
+    /// Watches the directories of `sources`, and where each lies: one that is removed and made
+    /// again, or exchanged by a rename, is another one to the kernel (inotify(7)).
+    ///
+    /// # Errors
+    /// What the system said: a directory that does not exist, no more inotify watches.
+    pub(crate) fn new(
+        sources: &[Source],
+    ) -> notify::Result<(Watch, mpsc::UnboundedReceiver<Seen>)> {
+        let (seen, receiver) = mpsc::unbounded_channel();
+        let directories: BTreeSet<PathBuf> = sources
+            .iter()
+            .map(|source| source.directory().to_owned())
+            .collect();
+        let whole = directories.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if let Some(what) = event.map_or(Some(Seen::Anything), |event| look(event, &whole)) {
+                // The receiver goes when the node ends.
+                let _ = seen.send(what);
+            }
+        })?;
+        let mut watch = Watch {
+            watcher,
+            directories,
+        };
+        for directory in &watch.directories {
+            watch
+                .watcher
+                .watch(directory, RecursiveMode::NonRecursive)?;
+        }
+        let parents: BTreeSet<&Path> = watch
+            .directories
+            .iter()
+            .filter_map(|directory| directory.parent())
+            .filter(|parent| !watch.directories.contains(*parent))
+            .collect();
+        for parent in parents {
+            watch.watcher.watch(parent, RecursiveMode::NonRecursive)?;
+        }
+        Ok((watch, receiver))
+    }
+
+    /// Watches the directories anew that may have been exchanged.
+    pub(crate) fn renew(&mut self) {
+        for directory in &self.directories {
+            // Its old watch died with it, if it is another one.
+            let _ = self.watcher.unwatch(directory);
+            if let Err(error) = self.watcher.watch(directory, RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, directory = %directory.display(), "cannot be watched");
+            }
+        }
+    }
+}
+
+fn look(event: Event, directories: &BTreeSet<PathBuf>) -> Option<Seen> {
     let whole = event.need_rescan()
         || event
             .paths
             .iter()
-            .any(|path| !is_manifest(path) && path.is_symlink());
+            .any(|path| directories.contains(path) || (!is_manifest(path) && path.is_symlink()));
     match event.kind {
-        // A ConfigMap volume changes by moving one symbolic link.
+        // To read a directory opens and closes it, which changes nothing.
+        EventKind::Access(AccessKind::Open(_) | AccessKind::Close(AccessMode::Read)) => None,
+        // A ConfigMap volume changes by moving one symbolic link; a whole directory may be exchanged.
         _ if whole => Some(Seen::Anything),
         EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Modify(ModifyKind::Name(_))
@@ -267,6 +308,37 @@ mod tests {
         std::fs::remove_file(path.join("a.yaml")).expect("ours");
         let changes = source.read_some(&[path.join("a.yaml"), path.join("notes.txt")]);
         assert!(matches!(&changes[..], [Change::Gone { file }] if file == "a.yaml"));
+        std::fs::remove_dir_all(&path).expect("ours");
+    }
+
+    /// Whatever is seen within two seconds that `wanted` says yes to.
+    fn sees(seen: &mut mpsc::UnboundedReceiver<Seen>, wanted: impl Fn(&Seen) -> bool) -> bool {
+        (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::iter::from_fn(|| seen.try_recv().ok()).any(|seen| wanted(&seen))
+        })
+    }
+
+    #[test]
+    fn a_directory_that_is_exchanged_is_watched_again() {
+        let path = directory("watch");
+        let manifests = path.join("manifests");
+        std::fs::create_dir(&manifests).expect("a directory of our own");
+        let sources = [Source::new(1, &manifests)];
+        let (mut watch, mut seen) = Watch::new(&sources).expect("inotify");
+        let is_anything = |seen: &Seen| matches!(seen, Seen::Anything);
+        let file = manifests.join("a.yaml");
+        for _ in 0..2 {
+            std::fs::remove_dir_all(&manifests).expect("ours");
+            std::fs::create_dir(&manifests).expect("ours");
+            assert!(sees(&mut seen, is_anything));
+            watch.renew();
+            std::fs::write(&file, "kind: Pod").expect("writable");
+            assert!(sees(
+                &mut seen,
+                |seen| matches!(seen, Seen::Files(files) if files.contains(&file))
+            ));
+        }
         std::fs::remove_dir_all(&path).expect("ours");
     }
 }
