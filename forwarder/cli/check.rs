@@ -34,8 +34,10 @@ impl Check {
         let mut manifests = Vec::new();
         for path in &self.paths {
             for file in files(path)? {
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|error| format!("{}: {error}", file.display()))?;
+                let bytes =
+                    std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+                // As `run` reads it: what is not UTF-8 is replaced, and does not parse.
+                let text = String::from_utf8_lossy(&bytes).into_owned();
                 if is_node_file(&text) {
                     nodes.push(file)
                 } else {
@@ -56,7 +58,11 @@ impl Check {
             println!("{line}");
         }
         let read = nodes.len() + manifests.len();
-        println!("{read} files checked, {} problems", findings.wrong);
+        println!(
+            "{} checked, {}",
+            counted(read, "file"),
+            counted(findings.wrong, "problem")
+        );
         Ok(if findings.wrong == 0 {
             ExitCode::SUCCESS
         } else {
@@ -126,6 +132,11 @@ impl Findings {
             self.wrong += 1;
         }
     }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// A manifest has a `kind`; a node's file has a `cluster`.

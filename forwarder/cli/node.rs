@@ -52,15 +52,22 @@ fn own(config: &config::Config) -> Result<mesh::Node, Failure> {
             config.node
         )
     };
-    for file in super::check::files(&config.manifests)? {
-        let text = std::fs::read_to_string(&file)?;
+    let directly = |file: &PathBuf| {
+        *file == config.manifests || file.parent() == Some(config.manifests.as_path())
+    };
+    // Of two objects with one name the later file's wins.
+    let files = super::check::files(&config.manifests)?;
+    for file in files.into_iter().filter(directly).rev() {
+        let bytes = std::fs::read(&file)?;
+        let text = String::from_utf8_lossy(&bytes);
         let found = parse(&file.display().to_string(), &text)
             .objects
             .into_iter()
-            .find_map(|l| match l.object {
+            .filter_map(|l| match l.object {
                 Object::Node(node) if node.name == config.node => Some(node),
                 _ => None,
-            });
+            })
+            .next_back();
         if let Some(node) = found {
             return Ok(node);
         }
