@@ -1,13 +1,11 @@
 //! What a worker sees of the kernel: one breath in, one breath out.
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use packet::{Arena, Batch, Datagrams, Frame, Packet};
 
-use crate::{Dropped, EngineError, Feature, UdpError};
+use crate::{Dropped, EngineError, Feature, UdpError, Waker};
 
 /// Moves batches between the devices of one worker and its core.
 ///
@@ -91,24 +89,6 @@ impl Sent {
     /// Segments dropped for `cause`.
     pub fn dropped(&self, cause: Dropped) -> u64 {
         self.dropped[cause as usize]
-    }
-}
-
-/// Ends a sleeping [`Engine::turn`]; called before the sleep, it ends the next one.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<mio::Waker>);
-
-impl Waker {
-    pub(crate) fn new(waker: mio::Waker) -> Waker {
-        Waker(Arc::new(waker))
-    }
-
-    /// Wakes the engine.
-    ///
-    /// # Errors
-    /// What the kernel says; none is known on a living engine.
-    pub fn wake(&self) -> io::Result<()> {
-        self.0.wake()
     }
 }
 

@@ -78,8 +78,25 @@ impl Epoll {
     /// # Errors
     /// [`EngineError::Kernel`], where the process may not open more files.
     pub fn new(tun: Tun, lanes: Vec<Udp>, budget: Budget) -> Result<Epoll, EngineError> {
+        let waker = Waker::new().map_err(failed("eventfd"))?;
+        Epoll::woken_by(waker, tun, lanes, budget)
+    }
+
+    /// The same, with a waker that others know already.
+    ///
+    /// # Errors
+    /// As [`Epoll::new`].
+    pub fn woken_by(
+        waker: Waker,
+        tun: Tun,
+        lanes: Vec<Udp>,
+        budget: Budget,
+    ) -> Result<Epoll, EngineError> {
         let poll = Poll::new().map_err(failed("epoll_create1"))?;
-        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(failed("eventfd"))?;
+        let fd = waker.fd().as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&fd), WAKER, Interest::READABLE)
+            .map_err(failed("watching the waker"))?;
         let fd = tun.as_fd().as_raw_fd();
         poll.registry()
             .register(&mut SourceFd(&fd), TUN, Interest::READABLE)
@@ -90,7 +107,7 @@ impl Epoll {
         Ok(Epoll {
             poll,
             events: Events::with_capacity(EVENTS),
-            waker: Waker::new(waker),
+            waker,
             tun,
             tun_readable: true,
             tun_watched: false,

@@ -7,7 +7,7 @@
 //! and if not, why.
 //!
 //! Unsafe code stands only in the leaf files named after the kernel thing: `tun`, `tun_io`,
-//! `udp_receive`, `udp_transmit`, `sockaddr`, `sockopt`, `clock`.
+//! `udp_receive`, `udp_transmit`, `sockaddr`, `sockopt`, `clock`, `waker`.
 
 mod clock;
 mod cmsg;
@@ -24,12 +24,14 @@ mod udp;
 mod udp_receive;
 mod udp_transmit;
 mod vnet;
+mod waker;
 
 pub use clock::{now, random};
 pub use dropped::Dropped;
-pub use engine::{Engine, Sent, Waker};
+pub use engine::{Engine, Sent};
 pub use epoll::{Budget, Epoll};
 pub use error::{EngineError, TunError, UdpError};
 pub use features::Feature;
 pub use tun::{Tun, TunOffloads, TunSettings};
 pub use udp::{Udp, UdpSettings};
+pub use waker::Waker;
