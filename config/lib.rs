@@ -13,6 +13,8 @@ mod reader;
 mod shape;
 pub mod tree;
 
-pub use node::{Cluster, Config, Mtu, OnCrash, Probe, Remote, Tun, TunIntercept, Wire, Workers};
+pub use node::{
+    Cluster, Config, Mtu, OnCrash, Probe, Remote, Tun, TunIntercept, WORKERS_MAX, Wire, Workers,
+};
 pub use problem::{Place, Problem};
 pub use reader::{Fields, Reader};

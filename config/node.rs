@@ -63,7 +63,7 @@ pub struct Remote {
 /// The device towards the pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tun {
-    /// Name of the first one; the workers beyond the first add their numbers.
+    /// Name of the first one; [`Tun::device`] makes the others' of it.
     pub name: String,
     /// MTU in bytes.
     pub mtu: Mtu,
@@ -110,7 +110,7 @@ pub struct Wire {
 /// How many workers move packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
-    /// As many as the machine makes sensible.
+    /// One for each core, as far as there are lanes.
     Auto,
     /// So many.
     Count(u16),
@@ -123,6 +123,38 @@ pub struct Probe {
     pub interval_ms: u32,
     /// Questions without an answer until a peer is silent.
     pub count: u8,
+}
+
+/// How many workers a node can have: what the marks of its host's rules can tell apart.
+pub const WORKERS_MAX: u16 = 126;
+
+impl Workers {
+    /// How many that is on a machine with so many cores, for a node with so many lanes. At least
+    /// one, and each has a lane.
+    pub fn count(self, cores: usize, lanes: u16) -> u16 {
+        let wanted = match self {
+            Workers::Auto => u16::try_from(cores).unwrap_or(u16::MAX),
+            Workers::Count(count) => count,
+        };
+        wanted.min(lanes).clamp(1, WORKERS_MAX)
+    }
+}
+
+impl Tun {
+    /// The name of a worker's device: the first one's, with the worker's number added to the number
+    /// at its end (farlane0, farlane1), or put there (mesh, mesh1).
+    pub fn device(&self, worker: u16) -> String {
+        let stem = self.name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let digits = &self.name[stem.len()..];
+        match (worker, digits.parse::<u64>()) {
+            (0, _) => self.name.clone(),
+            (_, Ok(first)) => {
+                let number = first + u64::from(worker);
+                format!("{stem}{number:0width$}", width = digits.len())
+            }
+            (_, Err(_)) => format!("{}{worker}", self.name),
+        }
+    }
 }
 
 impl Config {
@@ -248,6 +280,22 @@ wire: {listen: \"192.0.2.1:51871\"}
     }
 
     #[test]
+    fn each_worker_has_a_device_of_its_own_and_a_lane() {
+        let mut tun = parse(GOOD).unwrap().tun;
+        let names = |tun: &Tun| [0, 1, 10].map(|worker| tun.device(worker));
+        assert_eq!(names(&tun), ["farlane0", "farlane1", "farlane10"]);
+        tun.name = "mesh".into();
+        assert_eq!(names(&tun), ["mesh", "mesh1", "mesh10"]);
+        tun.name = "tun09".into();
+        assert_eq!(names(&tun), ["tun09", "tun10", "tun19"]);
+        assert_eq!(Workers::Auto.count(2, 4), 2);
+        assert_eq!(Workers::Auto.count(64, 4), 4);
+        assert_eq!(Workers::Auto.count(0, 1), 1);
+        assert_eq!(Workers::Auto.count(256, 256), WORKERS_MAX);
+        assert_eq!(Workers::Count(3).count(1, 4), 3);
+    }
+
+    #[test]
     fn the_committed_examples_are_good() {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
         let mut seen = 0;
@@ -338,6 +386,20 @@ wire: {listen: \"192.0.2.1:51871\"}
                 vec![
                     "eu-1.yaml:6:25: `pods.tun.intercept` cannot be \"some\" | write one of: all, mesh",
                     "eu-1.yaml:6:31: `pods.tun` has no key `nane` | did you mean `name`?",
+                ],
+            ),
+            (
+                "wire: {",
+                "workers: 5\nwire: {",
+                vec![
+                    "eu-1.yaml:6:10: 5 workers cannot share out 4 lanes | each worker needs a lane: take fewer workers, or more `lanes`",
+                ],
+            ),
+            (
+                "wire: {",
+                "workers: 2\npods: {tun: {name: fifteen-letters}}\nwire: {",
+                vec![
+                    "eu-1.yaml:7:20: `pods.tun.name` makes fifteen-letters1 of worker 1's, which is too long | a device's name has 1 to 15 characters",
                 ],
             ),
             (

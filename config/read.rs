@@ -7,8 +7,8 @@ use packet::Prefix;
 
 use crate::tree::{Tree, Value};
 use crate::{
-    Cluster, Config, Fields, Mtu, OnCrash, Place, Probe, Reader, Remote, Tun, TunIntercept, Wire,
-    Workers, shape,
+    Cluster, Config, Fields, Mtu, OnCrash, Place, Probe, Reader, Remote, Tun, TunIntercept,
+    WORKERS_MAX, Wire, Workers, shape,
 };
 
 const ADDRESS: &str = "an address with a port, such as \"192.0.2.1:51871\"";
@@ -56,14 +56,14 @@ pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<
         Some(tree) => remotes(reader, tree, base, own.as_ref()),
         None => Vec::new(),
     };
-    let tun = tun(reader, top.get("pods"));
-    let workers = top.get("workers").map_or(Some(Workers::Auto), |tree| {
-        auto_or(reader, tree, "`workers`", 1..=1024)
-            .map(|n| n.map_or(Workers::Auto, Workers::Count))
-    });
     let lanes = top
         .get("lanes")
         .map_or(Some(4), |tree| reader.integer(tree, "`lanes`", 1..=256u16));
+    let workers = match top.get("workers") {
+        Some(tree) => workers(reader, tree, lanes.unwrap_or(u16::MAX)),
+        None => Some(Workers::Auto),
+    };
+    let tun = tun(reader, top.get("pods"), workers, lanes.unwrap_or(1));
     let wire = top
         .need(
             reader,
@@ -211,7 +211,12 @@ fn scope(
     Some(prefixes)
 }
 
-fn tun(reader: &mut Reader<'_>, pods: Option<&Tree>) -> Option<Tun> {
+fn tun(
+    reader: &mut Reader<'_>,
+    pods: Option<&Tree>,
+    workers: Option<Workers>,
+    lanes: u16,
+) -> Option<Tun> {
     let mut tun = Tun {
         name: "farlane0".into(),
         mtu: Mtu::Auto,
@@ -230,6 +235,16 @@ fn tun(reader: &mut Reader<'_>, pods: Option<&Tree>) -> Option<Tun> {
     fields.only(reader, &["name", "mtu", "intercept", "onCrash"]);
     if let Some(tree) = fields.get("name") {
         tun.name = named(reader, tree, "`pods.tun.name`", shape::device_name)?;
+        let last = match workers {
+            Some(Workers::Count(count)) => count - 1,
+            _ => lanes.min(WORKERS_MAX) - 1,
+        };
+        let name = tun.device(last);
+        if shape::device_name(&name).is_err() {
+            let message =
+                format!("`pods.tun.name` makes {name} of worker {last}'s, which is too long");
+            reader.complain(tree.at, message, "a device's name has 1 to 15 characters");
+        }
     }
     if let Some(tree) = fields.get("mtu") {
         // No less than IPv6 wants of every link, RFC 8200 §5.
@@ -245,6 +260,18 @@ fn tun(reader: &mut Reader<'_>, pods: Option<&Tree>) -> Option<Tun> {
         tun.on_crash = reader.word(tree, "`pods.tun.onCrash`", &words)?;
     }
     Some(tun)
+}
+
+fn workers(reader: &mut Reader<'_>, tree: &Tree, lanes: u16) -> Option<Workers> {
+    let Some(count) = auto_or(reader, tree, "`workers`", 1..=WORKERS_MAX)? else {
+        return Some(Workers::Auto);
+    };
+    if count > lanes {
+        let message = format!("{count} workers cannot share out {lanes} lanes");
+        let hint = "each worker needs a lane: take fewer workers, or more `lanes`";
+        reader.complain(tree.at, message, hint);
+    }
+    Some(Workers::Count(count))
 }
 
 fn wire(reader: &mut Reader<'_>, tree: &Tree, lanes: u16) -> Option<Wire> {
