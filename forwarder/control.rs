@@ -5,6 +5,7 @@ pub(crate) mod findings;
 pub mod host;
 mod intake;
 mod last_good;
+mod observe;
 pub mod report;
 mod server;
 mod sources;

@@ -54,8 +54,8 @@ pub enum NodeError {
 
 /// The keys of a node's lanes, lane 0 first.
 ///
-/// Until there are several workers a node has one lane, and publishes one: others take that for
-/// all of its addresses, so more can come without a change at their end.
+/// Until a silent lane falls back to lane 0 a node has one lane, and publishes one: others take that
+/// for all of its addresses, so more can come without a change at their end.
 ///
 /// # Errors
 /// [`KeyError`].

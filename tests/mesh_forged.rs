@@ -86,7 +86,7 @@ fn malformed_and_forged_packets_of_pods_are_dropped_under_a_name() {
     assert!(nodes.iter_mut().all(Program::runs), "nobody died of it");
 }
 
-/// Catches one data message of `PEER` on the wire, as hex.
+/// Catches one data message on the wire: the port that it goes to, and its bytes as hex.
 const CATCH: &str = r#"
 import socket, sys
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
@@ -94,13 +94,13 @@ wire.bind(("wire-us-1", 0)); wire.settimeout(5)
 while True:
     packet, origin = wire.recvfrom(65536)
     if origin[2] == 0 and packet[9] == 17 and packet[28] == 4 and len(packet) < 400:
-        print(packet[28:].hex()); break
+        print(int.from_bytes(packet[22:24], "big"), packet[28:].hex()); break
 "#;
 
-/// Sends a datagram, given as hex, to the node.
+/// Sends a datagram, given as hex, to a port of the node.
 const FROM_THE_WORLD: &str = r#"
 import socket, sys
-socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes.fromhex(sys.argv[1]), ("192.0.2.1", 51871))
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes.fromhex(sys.argv[2]), ("192.0.2.1", int(sys.argv[1])))
 "#;
 
 #[test]
@@ -123,15 +123,16 @@ fn malformed_and_forged_datagrams_from_anywhere_are_dropped_under_a_name() {
     ];
     assert!(world.run(&beyond, &way).ok);
     let (client, web) = (world.pod("us-1", "client"), world.pod("eu-1", "web"));
-    let dropped = |hex: &str, reason: &str| {
+    let dropped_at = |port: &str, hex: &str, reason: &str| {
         let before = world.drops("eu-1", reason);
-        let sent = world.python(&beyond, FROM_THE_WORLD, &[hex]);
+        let sent = world.python(&beyond, FROM_THE_WORLD, &[port, hex]);
         assert!(sent.ok, "{}", sent.text);
         let counted = || world.drops("eu-1", reason) == before + 1;
         let counted = eventually(Duration::from_secs(2), counted);
         let status = world.status("eu-1").unwrap();
         assert!(counted, "{reason}: {}", status["drops"]);
     };
+    let dropped = |hex: &str, reason: &str| dropped_at("51871", hex, reason);
     let message =
         |start: &str, bytes: usize| start.to_owned() + &"5a".repeat(bytes - start.len() / 2);
     dropped("04", "lengthWrong");
@@ -149,12 +150,12 @@ fn malformed_and_forged_datagrams_from_anywhere_are_dropped_under_a_name() {
     let caught = world.python(&world.namespace("eu-1"), CATCH, &[]);
     drop(pinging);
     assert!(caught.ok, "{}", caught.text);
-    let real = caught.out.trim();
-    dropped(real, "replayed");
+    let (port, real) = caught.out.trim().split_once(' ').expect("port and bytes");
+    dropped_at(port, real, "replayed");
     let mut forged = real.to_owned();
     // The counter: 8 bytes, little endian, behind type and receiver.
     forged.replace_range(16..24, "ffff0000");
-    dropped(&forged, "dataForged");
+    dropped_at(port, &forged, "dataForged");
 
     assert!(nodes.iter_mut().all(Program::runs), "nobody died of it");
     for address in web.addresses() {

@@ -42,7 +42,9 @@ impl Wire {
         assert!(!secret, "what pods said is on the wire in the clear");
         // Of itself tshark knows WireGuard at 51820 only.
         let read = |filter: &str| {
-            let arguments = ["-n", "-d", "udp.port==51871,wg", "-Y", filter];
+            // Four lanes, each with a port.
+            let ports = "udp.port==51871-51874,wg";
+            let arguments = ["-n", "-d", ports, "-Y", filter];
             let command = [&["tshark", "-r", &self.capture], &arguments[..]].concat();
             let host = world.namespace("eu-1");
             let output = world.run_for(Duration::from_secs(60), &host, &command);

@@ -7,13 +7,12 @@ use balance::{Affinity, Service, State as BackendState};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use datapath::{Health, ProbeStatus};
-use driver::Dropped;
 use mesh::State;
 use serde::{Deserialize, Serialize};
 
 use super::Control;
+use super::observe::{Observed, observe};
 use crate::explain::socket;
-use crate::mailbox::Desk;
 
 /// The running node.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -205,6 +204,17 @@ pub struct HostRules {
     pub clear: u64,
 }
 
+impl Segments {
+    /// Adds those of another worker.
+    pub(super) fn add(&mut self, other: &Segments) {
+        self.received += other.received;
+        self.originated += other.originated;
+        self.sent += other.sent;
+        self.consumed += other.consumed;
+        self.queued += other.queued;
+    }
+}
+
 /// Puts the document together.
 pub(crate) fn status(control: &Control) -> Status {
     let compiled = &control.compiled;
@@ -251,72 +261,6 @@ pub(crate) fn status(control: &Control) -> Status {
     }
     status.applied_everywhere = status.workers.iter().all(|w| w.epoch == status.epoch);
     status
-}
-
-/// What only the worker knows.
-struct Observed {
-    flows: usize,
-    drivers: Vec<Driver>,
-    drops: BTreeMap<String, u64>,
-    segments: Segments,
-    probes: Vec<ProbeStatus>,
-    lanes: BTreeMap<String, Lane>,
-}
-
-fn observe(desk: &mut Desk<'_>) -> Observed {
-    let dropped = desk.out.dropped();
-    let unsent = Dropped::ALL
-        .iter()
-        .map(|cause| (cause.name(), desk.sent.dropped(*cause)));
-    let drops = dropped
-        .chain(unsent)
-        .filter(|(_, n)| *n > 0)
-        .map(|(name, n)| (name.to_owned(), n));
-    let drops = drops.collect();
-    let queued = desk.out.queued() + desk.forwarder.queued();
-    let ledger = *desk.out.ledger();
-    let now = desk.now.unix_ns;
-    let mut lanes = BTreeMap::new();
-    for number in 0.. {
-        let Some(lane) = desk.forwarder.lane(number) else {
-            break;
-        };
-        for peer in lane.peers() {
-            let key = STANDARD.encode(peer.key.as_bytes());
-            let ago = peer
-                .last_handshake_unix_ns
-                .map(|then| now.saturating_sub(then));
-            lanes.insert(
-                key.clone(),
-                Lane {
-                    key,
-                    endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
-                    last_handshake_ago_s: ago.map(|ns| (ns / 1_000_000) as f64 / 1_000.0),
-                    tx_bytes: peer.tx_bytes,
-                    rx_bytes: peer.rx_bytes,
-                },
-            );
-        }
-    }
-    let drivers = desk.engine.features().into_iter().map(|feature| Driver {
-        name: feature.name.to_owned(),
-        on: feature.on,
-        why: feature.why,
-    });
-    Observed {
-        flows: desk.forwarder.flows(),
-        drivers: drivers.collect(),
-        drops,
-        segments: Segments {
-            received: ledger.received,
-            originated: ledger.originated,
-            sent: ledger.sent,
-            consumed: ledger.consumed,
-            queued,
-        },
-        probes: desk.forwarder.probe_status().collect(),
-        lanes,
-    }
 }
 
 fn peers(control: &Control, seen: &Observed) -> Vec<Peer> {

@@ -1,0 +1,155 @@
+//! What only the workers know, as each tells it between two batches, and all of it added up.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use datapath::ProbeStatus;
+use driver::Dropped;
+
+use super::report::{Driver, Lane, Segments};
+use crate::mailbox::Desk;
+
+/// What one worker knows, or several together.
+#[derive(Default)]
+pub(super) struct Observed {
+    pub(super) flows: usize,
+    pub(super) drivers: Vec<Driver>,
+    pub(super) drops: BTreeMap<String, u64>,
+    pub(super) segments: Segments,
+    pub(super) probes: Vec<ProbeStatus>,
+    /// Other nodes' lanes by their keys: what all of our lanes have with each.
+    pub(super) lanes: BTreeMap<String, Lane>,
+}
+
+impl Observed {
+    /// Adds what another worker knows.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub(super) fn add(&mut self, other: Observed) {
+        self.flows += other.flows;
+        self.drivers.extend(other.drivers);
+        for (reason, segments) in other.drops {
+            *self.drops.entry(reason).or_default() += segments;
+        }
+        self.segments.add(&other.segments);
+        self.probes.extend(other.probes);
+        for (key, lane) in other.lanes {
+            add_lane(&mut self.lanes, key, lane);
+        }
+    }
+}
+
+/// Asked of a worker.
+pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
+    let dropped = desk.out.dropped();
+    let unsent = Dropped::ALL
+        .iter()
+        .map(|cause| (cause.name(), desk.sent.dropped(*cause)));
+    let drops = dropped
+        .chain(unsent)
+        .filter(|(_, n)| *n > 0)
+        .map(|(name, n)| (name.to_owned(), n));
+    let drops = drops.collect();
+    let drivers = desk.engine.features().into_iter().map(|feature| Driver {
+        name: feature.name.to_owned(),
+        on: feature.on,
+        why: feature.why,
+    });
+    let queued = desk.out.queued() + desk.forwarder.queued();
+    let ledger = *desk.out.ledger();
+    Observed {
+        flows: desk.forwarder.flows(),
+        drivers: drivers.collect(),
+        drops,
+        segments: Segments {
+            received: ledger.received,
+            originated: ledger.originated,
+            sent: ledger.sent,
+            consumed: ledger.consumed,
+            queued,
+        },
+        probes: desk.forwarder.probe_status().collect(),
+        lanes: lanes(desk),
+    }
+}
+
+fn lanes(desk: &Desk<'_>) -> BTreeMap<String, Lane> {
+    let now = desk.now.unix_ns;
+    let mut lanes = BTreeMap::new();
+    for number in 0.. {
+        let Some(lane) = desk.forwarder.lane(number) else {
+            break;
+        };
+        for peer in lane.peers() {
+            let key = STANDARD.encode(peer.key.as_bytes());
+            let ago = peer
+                .last_handshake_unix_ns
+                .map(|then| now.saturating_sub(then));
+            let lane = Lane {
+                key: key.clone(),
+                endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
+                last_handshake_ago_s: ago.map(|ns| (ns / 1_000_000) as f64 / 1_000.0),
+                tx_bytes: peer.tx_bytes,
+                rx_bytes: peer.rx_bytes,
+            };
+            add_lane(&mut lanes, key, lane);
+        }
+    }
+    lanes
+}
+
+/// Each of our lanes has sessions of its own with a lane of another node: the bytes are all that
+/// any carried, and the newest handshake says where it is.
+fn add_lane(lanes: &mut BTreeMap<String, Lane>, key: String, other: Lane) {
+    let Some(lane) = lanes.get_mut(&key) else {
+        lanes.insert(key, other);
+        return;
+    };
+    let ago = |lane: &Lane| lane.last_handshake_ago_s.unwrap_or(f64::INFINITY);
+    let (tx_bytes, rx_bytes) = (
+        lane.tx_bytes + other.tx_bytes,
+        lane.rx_bytes + other.rx_bytes,
+    );
+    if ago(&other) < ago(lane) {
+        *lane = other;
+    }
+    (lane.tx_bytes, lane.rx_bytes) = (tx_bytes, rx_bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(ago: Option<f64>, endpoint: &str, bytes: u64) -> Lane {
+        Lane {
+            key: "theirs".into(),
+            endpoint: Some(endpoint.into()),
+            last_handshake_ago_s: ago,
+            tx_bytes: bytes,
+            rx_bytes: 2 * bytes,
+        }
+    }
+
+    #[test]
+    fn sessions_of_several_lanes_with_one_are_shown_as_one() {
+        let mut all = Observed::default();
+        for (ago, endpoint, bytes) in [
+            (None, "192.0.2.2:1", 1),
+            (Some(2.5), "192.0.2.2:2", 10),
+            (Some(9.0), "192.0.2.2:3", 100),
+        ] {
+            let lanes = [("theirs".to_owned(), lane(ago, endpoint, bytes))];
+            all.add(Observed {
+                flows: 1,
+                drops: [("no-peer".to_owned(), bytes)].into(),
+                lanes: lanes.into(),
+                ..Observed::default()
+            });
+        }
+        let theirs = &all.lanes["theirs"];
+        assert_eq!(theirs.endpoint.as_deref(), Some("192.0.2.2:2"));
+        assert_eq!(theirs.last_handshake_ago_s, Some(2.5));
+        assert_eq!((theirs.tx_bytes, theirs.rx_bytes), (111, 222));
+        assert_eq!((all.flows, all.drops["no-peer"]), (3, 111));
+    }
+}
