@@ -10,7 +10,7 @@ const PSH: u8 = 8;
 const FIN: u8 = 1;
 
 /// Puts packets through a coalescer with one flush at the end.
-fn coalesce(packets: &[(u32, Vec<u8>)], slots: usize) -> Vec<(u32, Packet)> {
+pub(crate) fn coalesce(packets: &[(u32, Vec<u8>)], slots: usize) -> Vec<(u32, Packet)> {
     let mut arena = Arena::new(0, packets.len());
     let mut coalescer = Coalescer::new(slots);
     let mut out = Vec::new();
@@ -41,7 +41,7 @@ fn check(packet: &Packet) {
     assert!(packet.segments() <= SEGMENTS_MAX && packet.bytes().len() <= 65_535);
 }
 
-fn cut(packets: &[(u32, Packet)]) -> Vec<(u32, Vec<u8>)> {
+pub(crate) fn cut(packets: &[(u32, Packet)]) -> Vec<(u32, Vec<u8>)> {
     packets
         .iter()
         .flat_map(|(tag, packet)| on_the_wire(packet).into_iter().map(|bytes| (*tag, bytes)))
@@ -338,7 +338,7 @@ fn packets(v6: bool, steps: &[Step]) -> Vec<(u32, Vec<u8>)> {
         .collect()
 }
 
-fn flow(bytes: &[u8]) -> Flow {
+pub(crate) fn flow(bytes: &[u8]) -> Flow {
     Header::parse(bytes).unwrap().flow
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::samples::{fix_v4_checksum, naive_checksum, sample};
 
 /// Fails unless both read the same, or the reason why not is a good one.
-fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
+pub(crate) fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
     match Header::parse(bytes) {
         Ok(header) => accepted(bytes, &header),
         Err(reason) => refused(bytes, reason),

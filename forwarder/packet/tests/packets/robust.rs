@@ -36,7 +36,7 @@ fn offload() -> impl Strategy<Value = Offload> {
 }
 
 /// Everything that can be done to a packet.
-fn handle(bytes: &[u8], offload: Offload) -> Result<(), TestCaseError> {
+pub(crate) fn handle(bytes: &[u8], offload: Offload) -> Result<(), TestCaseError> {
     let before = buf(bytes);
     let mut packet = match Packet::parse(before, offload) {
         Ok(packet) => packet,

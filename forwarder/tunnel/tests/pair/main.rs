@@ -6,6 +6,7 @@
 //! ```
 
 mod bounds;
+mod fuzz;
 mod garbage;
 mod handshake;
 mod keepalive;
