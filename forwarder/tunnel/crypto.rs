@@ -1,7 +1,8 @@
 //! The primitives, each behind one function: who wants another library changes this file only.
 //!
-//! X25519 and ChaCha20-Poly1305 come from aws-lc, BLAKE2s from the blake2 crate; HMAC and HKDF over
-//! it are written out as the WireGuard paper §5.4 does. Random numbers are an argument elsewhere.
+//! X25519 and ChaCha20-Poly1305 come from aws-lc, XChaCha20-Poly1305, which that has not, from the
+//! chacha20poly1305 crate, and BLAKE2s from the blake2 crate; HMAC and HKDF over it are written out
+//! as the WireGuard paper §5.4 does. Random numbers are an argument elsewhere.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{PrivateKey as Scalar, UnparsedPublicKey, X25519, agree};
@@ -9,6 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use blake2::digest::consts::U16;
 use blake2::digest::{FixedOutput, KeyInit, Update};
 use blake2::{Blake2s256, Blake2sMac, Digest};
+use chacha20poly1305::{AeadInPlace, XChaCha20Poly1305};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Bytes of a Poly1305 tag.
@@ -29,10 +31,17 @@ pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     state.finalize().into()
 }
 
-/// Keyed BLAKE2s with 16 bytes of output (RFC 7693 §2.9): WireGuard's MAC.
-pub(crate) fn mac(key: &[u8; 32], message: &[u8]) -> [u8; 16] {
-    let mut state = Blake2sMac::<U16>::new(key.into());
-    Update::update(&mut state, message);
+/// Keyed BLAKE2s with 16 bytes of output (RFC 7693 §2.9): WireGuard's MAC. Its keys have 32 bytes
+/// (the first MAC's, and the secret behind cookies) or 16 (a cookie).
+///
+/// # Panics
+/// If the key is longer than 32 bytes: our own bug.
+pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+    let state = Blake2sMac::<U16>::new_from_slice(key);
+    let mut state = state.expect("keys have at most 32 bytes");
+    for part in parts {
+        Update::update(&mut state, part);
+    }
     state.finalize_fixed().into()
 }
 
@@ -140,6 +149,29 @@ impl Cipher {
     }
 }
 
+/// Encrypts `text` in place by XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03 §2); gives the tag.
+///
+/// # Panics
+/// If the text is longer than the cipher allows (256 GiB): our own bug.
+pub(crate) fn xseal(key: &Secret, nonce: &[u8; 24], aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
+    let cipher = XChaCha20Poly1305::new((&key.0).into());
+    let tag = cipher.encrypt_in_place_detached(nonce.into(), aad, text);
+    tag.expect("a short text can be sealed").into()
+}
+
+/// Verifies and decrypts what [`xseal`] made; the text is unchanged where the tag is wrong.
+pub(crate) fn xopen(
+    key: &Secret,
+    nonce: &[u8; 24],
+    aad: &[u8],
+    text: &mut [u8],
+    tag: &[u8; TAG],
+) -> bool {
+    XChaCha20Poly1305::new((&key.0).into())
+        .decrypt_in_place_detached(nonce.into(), aad, text, tag.into())
+        .is_ok()
+}
+
 /// WireGuard paper §5.4: 32 zero bits, then the counter, little-endian.
 #[inline]
 fn nonce(counter: u64) -> Nonce {
@@ -173,7 +205,29 @@ mod tests {
     #[test]
     fn the_mac_is_keyed_blake2s_and_not_hmac() {
         let expected = "6c95e0091f52c372a5c0f2128f8f5bcc";
-        assert_eq!(hex(&mac(&key(), b"farlane")), expected);
+        assert_eq!(hex(&mac(&key(), &[b"far", b"lane"])), expected);
+        // A key of 16 bytes is one of that length, not one of 32 that ends in zeros.
+        let expected = "d3f38070323289a6fcdb647699efc8e6";
+        assert_eq!(hex(&mac(&key()[..16], &[b"farlane"])), expected);
+    }
+
+    #[test]
+    fn the_cipher_with_the_long_nonce_is_that_of_the_draft() {
+        // draft-irtf-cfrg-xchacha-03 §A.3.1; the tag covers all of the text.
+        let key: [u8; 32] = core::array::from_fn(|i| 0x80 + i as u8);
+        let nonce: [u8; 24] = core::array::from_fn(|i| 0x40 + i as u8);
+        let aad = [
+            0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7,
+        ];
+        let text = b"Ladies and Gentlemen of the class of '99: If I could offer you \
+            only one tip for the future, sunscreen would be it.";
+        let (mut sealed, key) = (*text, Secret(key));
+        let tag = xseal(&key, &nonce, &aad, &mut sealed);
+        assert_eq!(hex(&sealed[..16]), "bd6d179d3e83d43b9576579493c0e939");
+        assert_eq!(hex(&tag), "c0875924c1c7987947deafd8780acf49");
+        assert!(!xopen(&key, &nonce, &aad[1..], &mut sealed, &tag));
+        assert!(xopen(&key, &nonce, &aad, &mut sealed, &tag));
+        assert_eq!(&sealed, text);
     }
 
     #[test]

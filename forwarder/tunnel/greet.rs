@@ -1,8 +1,6 @@
 //! Handshake messages: when ours are sent, and what theirs bring about. MAC1 is checked before
-//! anything else, and nothing that is not authentic is answered or changes anything.
-//!
-//! Cookies and load limits belong into [`handshake_is_welcome`]: there MAC1 is known to be
-//! right and nothing has been spent yet.
+//! anything else, and nothing that is not authentic is answered or changes anything, except that
+//! under load who knows our key is sent a cookie.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,8 +10,9 @@ use packet::{Now, Time};
 use crate::deadlines::JITTER_MAX_MS;
 use crate::handshake::{Fresh, Handshake};
 use crate::lane::Lane;
-use crate::messages::{INITIATION, Initiation, MacKey, RESPONSE, Response};
+use crate::messages::{COOKIE, CookieReply, INITIATION, Initiation, RESPONSE, Response};
 use crate::outbox::Outbox;
+use crate::reception::Welcome;
 use crate::refused::Refused;
 use crate::send::originate;
 use crate::train::Way;
@@ -55,11 +54,93 @@ impl Lane {
             remote,
             ecn: 0,
         };
-        originate(&message.emit(&peer.macs), way, out);
+        let mut message = message.emit(&peer.macs);
+        peer.cookie.sign(now.time, &mut message);
+        originate(&message, way, out);
+    }
+
+    /// Takes in a first message or an answer: handles it, lets it wait, or has it prove where it is
+    /// from.
+    pub(crate) fn open_handshake(
+        &mut self,
+        now: Now,
+        remote: SocketAddr,
+        frame: &mut [u8],
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
+        let ours = self.identity.as_mut().ok_or(Refused::KeyMissing)?;
+        if !ours.macs.is_right(frame) {
+            return Err(Refused::MacWrong);
+        }
+        // An answer to nothing costs no more than this, and takes nobody's turn.
+        if let Ok(answer) = <&[u8; RESPONSE]>::try_from(&*frame) {
+            let receiver = Response::parse(answer).receiver;
+            self.indices
+                .find(receiver)
+                .ok_or(Refused::ResponseUnexpected)?;
+        }
+        let (cookies, random) = (&mut ours.cookies, &mut self.random);
+        match self
+            .reception
+            .welcome(now.time, remote, frame, cookies, random)?
+        {
+            Welcome::Enter => self.handle_handshake(now, remote, frame, out),
+            Welcome::Wait => Ok(()),
+            Welcome::Prove(reply) => {
+                let way = Way {
+                    lane: self.own.number,
+                    remote,
+                    ecn: 0,
+                };
+                originate(&reply.emit(), way, out);
+                Err(Refused::CookieWanted)
+            }
+        }
+    }
+
+    /// Handles what has waited for it.
+    pub(crate) fn handle_handshakes(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(message) = self.reception.next(now.time) {
+            let result = self.handle_handshake(now, message.remote, message.bytes(), out);
+            if let Err(reason) = result {
+                out.refused.add(reason, 1);
+            }
+        }
+    }
+
+    fn handle_handshake(
+        &mut self,
+        now: Now,
+        remote: SocketAddr,
+        message: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
+        if message.len() == INITIATION {
+            self.open_initiation(now, remote, message, out)
+        } else {
+            self.open_response(now, remote, message, out)
+        }
+    }
+
+    /// Takes in a cookie, for the next handshake message to that peer.
+    pub(crate) fn open_cookie(
+        &mut self,
+        now: Now,
+        frame: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
+        let bytes: &[u8; COOKIE] = frame.try_into().map_err(|_| Refused::LengthWrong)?;
+        let reply = CookieReply::parse(bytes);
+        let slot = self.indices.find(reply.receiver);
+        let peer = slot.and_then(|slot| self.peers.at(slot));
+        let peer = peer.ok_or(Refused::CookieUnexpected)?;
+        peer.cookie.accept(now.time, &peer.key, &reply)?;
+        out.ledger.consumed += 1;
+        Ok(())
     }
 
     /// Takes in a first message and answers it.
-    pub(crate) fn open_initiation(
+    fn open_initiation(
         &mut self,
         now: Now,
         remote: SocketAddr,
@@ -68,7 +149,6 @@ impl Lane {
     ) -> Result<(), Refused> {
         let bytes: &[u8; INITIATION] = frame.try_into().map_err(|_| Refused::LengthWrong)?;
         let ours = self.identity.as_ref().ok_or(Refused::KeyMissing)?;
-        handshake_is_welcome(&ours.macs, bytes)?;
         let received = Handshake::receive(ours, Initiation::parse(bytes));
         let received = received.ok_or(Refused::InitiationForged)?;
         let id = self.peers.by_key(received.peer());
@@ -107,14 +187,16 @@ impl Lane {
             remote,
             ecn: 0,
         };
-        originate(&message.emit(&peer.macs), way, out);
+        let mut message = message.emit(&peer.macs);
+        peer.cookie.sign(now.time, &mut message);
+        originate(&message, way, out);
         self.schedule(id.slot);
         Ok(())
     }
 
     /// Takes in an answer: the new session is in use at once, and its first message confirms it to
     /// the responder, which sends nothing in it before.
-    pub(crate) fn open_response(
+    fn open_response(
         &mut self,
         now: Now,
         remote: SocketAddr,
@@ -123,7 +205,6 @@ impl Lane {
     ) -> Result<(), Refused> {
         let bytes: &[u8; RESPONSE] = frame.try_into().map_err(|_| Refused::LengthWrong)?;
         let ours = self.identity.as_ref().ok_or(Refused::KeyMissing)?;
-        handshake_is_welcome(&ours.macs, bytes)?;
         let response = Response::parse(bytes);
         let slot = self.indices.find(response.receiver);
         let slot = slot.ok_or(Refused::ResponseUnexpected)?;
@@ -161,16 +242,6 @@ impl Lane {
         } else {
             self.initiate(now, slot, out);
         }
-    }
-}
-
-/// Whether a handshake message may cost us anything: its first MAC shows that its sender knows us.
-/// A second MAC, under load, is to be asked for here.
-fn handshake_is_welcome(ours: &MacKey, message: &[u8]) -> Result<(), Refused> {
-    if ours.is_right(message) {
-        Ok(())
-    } else {
-        Err(Refused::MacWrong)
     }
 }
 

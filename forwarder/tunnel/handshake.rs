@@ -6,6 +6,7 @@
 use aws_lc_rs::agreement::PrivateKey as Scalar;
 use packet::Time;
 
+use crate::cookie::CookieMaker;
 use crate::crypto::{self, Cipher, Secret};
 use crate::keys::{PrivateKey, PublicKey};
 use crate::messages::{Initiation, MacKey, Response};
@@ -17,6 +18,7 @@ pub(crate) struct Identity {
     pub(crate) private: PrivateKey,
     pub(crate) public: PublicKey,
     pub(crate) macs: MacKey,
+    pub(crate) cookies: CookieMaker,
     scalar: Scalar,
 }
 
@@ -26,6 +28,7 @@ impl Identity {
         Identity {
             scalar: crypto::scalar(private.as_bytes()),
             macs: MacKey::of(&public),
+            cookies: CookieMaker::new(&public),
             private,
             public,
         }

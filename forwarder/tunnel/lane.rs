@@ -19,6 +19,7 @@ use crate::outbox::Outbox;
 use crate::peer::{PeerId, Peers};
 use crate::queue::{Waiting, refuse};
 use crate::random::Random;
+use crate::reception::Reception;
 use crate::refused::Refused;
 use crate::send::Own;
 use crate::stamp::Stamps;
@@ -34,6 +35,7 @@ pub struct Lane {
     pub(crate) allowed: Allowed,
     pub(crate) timers: Timers,
     pub(crate) waiting: Waiting,
+    pub(crate) reception: Reception,
     // No stamp to a peer that comes back may be older than what was sent to it before it went.
     pub(crate) stamps: Stamps,
 }
@@ -62,6 +64,7 @@ impl Lane {
             allowed: Allowed::default(),
             timers: Timers::default(),
             waiting: Waiting::default(),
+            reception: Reception::default(),
             stamps: Stamps::default(),
         }
     }
@@ -115,9 +118,10 @@ impl Lane {
                 Ok(Kind::Data) => self
                     .open_data(now, (remote, ecn), frame, out)
                     .map(|inner| opened.extend(inner.map(|inner| inner.behind(start)))),
-                Ok(Kind::Initiation) => self.open_initiation(now, remote, frame, out),
-                Ok(Kind::Response) => self.open_response(now, remote, frame, out),
-                Ok(Kind::Cookie) => Err(Refused::CookieUnused),
+                Ok(Kind::Initiation | Kind::Response) => {
+                    self.open_handshake(now, remote, frame, out)
+                }
+                Ok(Kind::Cookie) => self.open_cookie(now, frame, out),
                 Err(WrongLength(true)) => Err(Refused::LengthWrong),
                 Err(WrongLength(false)) => Err(Refused::TypeUnknown),
             };
@@ -128,8 +132,9 @@ impl Lane {
         }
     }
 
-    /// Does what time has made due.
+    /// Does what time has made due, and as many handshakes that wait as the pace allows.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        self.handle_handshakes(now, out);
         while let Some(slot) = self.timers.pop_due(now.time) {
             while let Some(duty) = self.due(now.time, slot) {
                 self.perform(now, slot, duty, out);
@@ -141,7 +146,8 @@ impl Lane {
     /// When [`Lane::handle_timeout`] wants to be called next; a call that is too early does no
     /// harm.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.earliest()
+        let timers = self.timers.earliest();
+        timers.into_iter().chain(self.reception.due()).min()
     }
 
     /// The peer whose allowed IPs an address belongs to.
@@ -157,9 +163,9 @@ impl Lane {
         self.allowed.lookup(source) == Some(peer)
     }
 
-    /// Segments that wait for handshakes.
+    /// Segments that wait for handshakes, and handshake messages that wait for their turn.
     pub fn queued(&self) -> u64 {
-        self.waiting.segments
+        self.waiting.segments + self.reception.waiting()
     }
 
     /// Whether something waits for a handshake with this peer.
@@ -256,6 +262,9 @@ impl Lane {
         // A handshake that is under way has its own, newer secrets.
         let under_way = peer.deadlines.is_initiating();
         let kept = peer.handshake.take_if(|_| under_way);
+        if !under_way {
+            peer.cookie.wipe();
+        }
         for index in peer.wipe() {
             self.indices.free(index);
         }

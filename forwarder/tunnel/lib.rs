@@ -3,18 +3,20 @@
 //!
 //! Towards the wire a packet meets `lane` → `send` (segments, copies) → `session` (encrypts) →
 //! `train`. From it a datagram meets `lane` → `messages` (what is it?) → `session` (replay,
-//! decrypts) → `inner` (length, ECN); handshakes meet `greet` → `handshake` → `noise` → `crypto`.
-//! `deadlines` are one peer's timers, `timers` says whose come next.
+//! decrypts) → `inner` (length, ECN); handshakes meet `greet` → `reception` (is it welcome? with
+//! `backlog`, `cookie`, `limiter` and `replies`) → `handshake` → `noise` → `crypto`. `deadlines` are
+//! one peer's timers, `timers` says whose come next.
 //!
 //! Sources: the WireGuard whitepaper (wireguard.com/papers/wireguard.pdf), Linux
-//! `drivers/net/wireguard`, wireguard-go. Cookies, limits under load, and padding that knows the
-//! path's MTU are not here yet.
+//! `drivers/net/wireguard`, wireguard-go.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod allowed;
+mod backlog;
+mod cookie;
 mod crypto;
 mod deadlines;
 mod greet;
@@ -23,14 +25,17 @@ mod indices;
 mod inner;
 mod keys;
 mod lane;
+mod limiter;
 mod messages;
 mod noise;
 mod outbox;
 mod peer;
 mod queue;
 mod random;
+mod reception;
 mod refused;
 mod replay;
+mod replies;
 mod send;
 mod session;
 mod setup;

@@ -17,7 +17,7 @@ pub(crate) const DATA_OVERHEAD: usize = DATA_HEADER + TAG;
 /// Inner packets are padded to a multiple of this many bytes.
 pub(crate) const PADDING: usize = 16;
 /// Bytes of one MAC.
-const MAC: usize = 16;
+pub(crate) const MAC: usize = 16;
 const MACS: usize = 2 * MAC;
 
 const _: () = assert!(INITIATION == 4 + 4 + 32 + (32 + TAG) + (12 + TAG) + MACS);
@@ -79,7 +79,7 @@ impl Initiation {
         }
     }
 
-    /// Writes it, with its first MAC; the second stays zero until cookies exist.
+    /// Writes it, with its first MAC; the second is [`crate::cookie::Cookie::sign`]'s.
     pub(crate) fn emit(&self, macs: &MacKey) -> [u8; INITIATION] {
         let mut bytes = [0; INITIATION];
         bytes[0] = 1;
@@ -111,7 +111,7 @@ impl Response {
         }
     }
 
-    /// Writes it, with its first MAC; the second stays zero until cookies exist.
+    /// Writes it, with its first MAC; the second is [`crate::cookie::Cookie::sign`]'s.
     pub(crate) fn emit(&self, macs: &MacKey) -> [u8; RESPONSE] {
         let mut bytes = [0; RESPONSE];
         bytes[0] = 2;
@@ -120,6 +120,38 @@ impl Response {
         bytes[12..44].copy_from_slice(&self.ephemeral);
         bytes[44..60].copy_from_slice(&self.sealed_nothing);
         macs.write(&mut bytes);
+        bytes
+    }
+}
+
+/// The fields of a cookie reply.
+pub(crate) struct CookieReply {
+    /// Who sent the message that this answers, by its own index.
+    pub(crate) receiver: u32,
+    pub(crate) nonce: [u8; 24],
+    pub(crate) sealed_cookie: [u8; MAC],
+    pub(crate) tag: [u8; TAG],
+}
+
+impl CookieReply {
+    /// Reads it.
+    pub(crate) fn parse(bytes: &[u8; COOKIE]) -> CookieReply {
+        CookieReply {
+            receiver: read_u32(bytes, 4),
+            nonce: read(bytes, 8),
+            sealed_cookie: read(bytes, 32),
+            tag: read(bytes, 48),
+        }
+    }
+
+    /// Its bytes; it has no MACs.
+    pub(crate) fn emit(&self) -> [u8; COOKIE] {
+        let mut bytes = [0; COOKIE];
+        bytes[0] = 3;
+        bytes[4..8].copy_from_slice(&self.receiver.to_le_bytes());
+        bytes[8..32].copy_from_slice(&self.nonce);
+        bytes[32..48].copy_from_slice(&self.sealed_cookie);
+        bytes[48..].copy_from_slice(&self.tag);
         bytes
     }
 }
@@ -168,13 +200,29 @@ impl MacKey {
             return false;
         };
         let (text, macs) = message.split_at(end);
-        crypto::equal(&crypto::mac(&self.0, text), &macs[..MAC])
+        crypto::equal(&crypto::mac(&self.0, &[text]), &macs[..MAC])
     }
 
     fn write(&self, message: &mut [u8]) {
         let (text, macs) = message.split_at_mut(message.len() - MACS);
-        macs[..MAC].copy_from_slice(&crypto::mac(&self.0, text));
+        macs[..MAC].copy_from_slice(&crypto::mac(&self.0, &[text]));
     }
+}
+
+/// The sender's index of an initiation or a response.
+pub(crate) fn sender(message: &[u8]) -> u32 {
+    read_u32(message, 4)
+}
+
+/// A handshake message in its three parts: what the first MAC covers, that MAC, and the second,
+/// which covers both.
+///
+/// # Panics
+/// If the message is shorter than its MACs, which none is that [`Kind::of`] took for one.
+pub(crate) fn macs(message: &mut [u8]) -> (&mut [u8], &mut [u8; MAC], &mut [u8; MAC]) {
+    let (rest, second) = message.split_last_chunk_mut().expect("a second MAC");
+    let (text, first) = rest.split_last_chunk_mut().expect("a first MAC");
+    (text, first, second)
 }
 
 #[inline]

@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 
 use packet::Time;
 
+use crate::cookie::Cookie;
 use crate::crypto::Secret;
 use crate::deadlines::Deadlines;
 use crate::handshake::{Handshake, Identity, Initiated};
@@ -32,6 +33,7 @@ pub(crate) struct Peer {
     pub(crate) statics: Option<Secret>,
     pub(crate) preshared: Option<PresharedKey>,
     pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) cookie: Cookie,
     pub(crate) handshake: Option<Handshake<Initiated>>,
     pub(crate) sessions: Sessions,
     pub(crate) deadlines: Deadlines,
@@ -119,6 +121,7 @@ impl Peers {
             statics: ours.and_then(|ours| ours.exchange(&key)),
             preshared: None,
             endpoint: None,
+            cookie: Cookie::default(),
             handshake: None,
             sessions: Sessions::default(),
             deadlines: Deadlines::new(),

@@ -30,6 +30,13 @@ impl Random {
         secret
     }
 
+    /// Twenty-four bytes that do not come again, for a nonce: they are no secret.
+    pub(crate) fn nonce(&mut self) -> [u8; 24] {
+        let mut nonce = [0; 24];
+        self.0.fill_bytes(&mut nonce);
+        nonce
+    }
+
     /// A number that nobody can predict.
     pub(crate) fn number(&mut self) -> u32 {
         self.0.next_u32()

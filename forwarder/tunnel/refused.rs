@@ -72,8 +72,19 @@ refusals! {
     ResponseUnexpected = "responseUnexpected",
     /// An answer that does not fit our handshake: another key, or another pre-shared key.
     ResponseForged = "responseForged",
-    /// A cookie reply, which this version does not use.
-    CookieUnused = "cookieUnused",
+    /// A handshake message under load from whoever has not proven where it is; it was sent a cookie,
+    /// by which it can.
+    CookieWanted = "cookieWanted",
+    /// The same, but as many cookies as allowed had been sent.
+    CookieWithheld = "cookieWithheld",
+    /// A handshake message under load from a source that has sent more than 20 a second.
+    HandshakeTooOften = "handshakeTooOften",
+    /// As many handshake messages as allowed wait to be worked off.
+    HandshakeQueueFull = "handshakeQueueFull",
+    /// A cookie reply to nothing that we sent last, or the second one to it.
+    CookieUnexpected = "cookieUnexpected",
+    /// A cookie reply that cannot be decrypted: it is not from who was asked, or to another message.
+    CookieForged = "cookieForged",
     /// A data message for a session that we do not have (any more).
     SessionUnknown = "sessionUnknown",
     /// A data message of a session that is older than 180 s.

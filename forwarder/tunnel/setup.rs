@@ -86,6 +86,7 @@ impl Lane {
             for index in peer.wipe() {
                 self.indices.free(index);
             }
+            peer.cookie.wipe();
             let ours = self.identity.as_ref();
             peer.statics = ours
                 .filter(|ours| ours.public != peer.key)

@@ -66,7 +66,7 @@ proptest! {
         }
         let mut letter = world.wire.pop_front().unwrap();
         let to = letter.to;
-        // The second MAC is not looked at yet.
+        // Without a load the second MAC is not looked at.
         prop_assume!(letter.kind() == 4 || at < letter.bytes.len() - 16);
         letter.bytes[at] ^= 1 << bit;
         let before = world.log.len();

@@ -10,6 +10,7 @@ mod fuzz;
 mod garbage;
 mod handshake;
 mod keepalive;
+mod load;
 mod rekey;
 mod roaming;
 mod train;

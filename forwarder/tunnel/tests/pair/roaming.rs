@@ -54,7 +54,7 @@ fn forged_and_replayed_packets_and_cookie_replies_move_nothing() {
     for reason in [
         Refused::Replayed,
         Refused::DataForged,
-        Refused::CookieUnused,
+        Refused::CookieForged,
     ] {
         assert_eq!(world.refused(RIGHT, reason), 1, "{}", reason.name());
     }
