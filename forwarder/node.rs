@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::{Config, Mtu};
-use datapath::{Forwarder, Settings};
+use datapath::{Forwarder, Settings, Share};
 use driver::{
     Budget, Engine, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
     UdpSettings,
@@ -105,7 +105,11 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let engine = Epoll::new(tun, sockets, Budget::default())?;
     let mailbox = Arc::new(Mailbox::new(engine.waker()));
     let (health, health_changes) = mpsc::channel(HEALTH_MAX);
-    let forwarder = Forwarder::new(settings(&config, mtu)?, lanes);
+    let forwarder = Forwarder::new(
+        settings(&config, mtu)?,
+        Share::whole(lanes.len() as u16),
+        lanes,
+    );
     let worker = Worker::new(0, engine, forwarder, Arc::clone(&mailbox), Some(health));
     let (thread, ended) = start(worker)?;
     control.connect(Arc::clone(&mailbox), mtu);

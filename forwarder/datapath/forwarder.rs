@@ -10,10 +10,10 @@ use tunnel::{Inner, Lane};
 
 use crate::answers::Answers;
 use crate::flow_table::FlowTable;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Via};
 use crate::pass::Pass;
 use crate::probe::Probes;
-use crate::{HealthChange, Outbox, ProbeStatus, Reason, Snapshot};
+use crate::{Crossing, HealthChange, Outbox, ProbeStatus, Reason, Share, Snapshot};
 
 /// How often the flow table is swept, and which share of it each time: all of it in about 13 s,
 /// little enough at once not to be felt.
@@ -56,30 +56,34 @@ pub(crate) enum Mode {
 pub struct Forwarder {
     pub(crate) mode: Mode,
     pub(crate) lanes: Lanes,
-    pub(crate) coalescer: Coalescer,
+    pub(crate) coalescer: Coalescer<Via>,
     /// Scratch space: the packets of the train at hand.
     pub(crate) opened: Vec<Inner>,
-    /// Scratch space: what the coalescer gave back, each with the node that it is from.
-    pub(crate) coalesced: Vec<(u32, Packet)>,
+    /// Scratch space: what the coalescer gave back, each with the way that it came.
+    pub(crate) coalesced: Vec<(Via, Packet)>,
     pub(crate) probes: Probes,
     flows: FlowTable,
     answers: Answers,
+    share: Share,
     settings: Settings,
     next_sweep: Time,
 }
 
 impl Forwarder {
-    /// A node's worker: nothing passes before the first snapshot.
-    pub fn new(settings: Settings, lanes: Vec<Lane>) -> Forwarder {
-        Forwarder::with_mode(settings, lanes, Mode::Waiting)
+    /// A node's worker with the lanes of its share: nothing passes before the first snapshot.
+    ///
+    /// # Panics
+    /// If these are not the lanes of this share: our own bug.
+    pub fn new(settings: Settings, share: Share, lanes: Vec<Lane>) -> Forwarder {
+        Forwarder::with_mode(settings, share, lanes, Mode::Waiting)
     }
 
     /// A plain WireGuard interface: one lane, and its peers' allowed IPs decide.
     pub fn plain(settings: Settings, lane: Lane) -> Forwarder {
-        Forwarder::with_mode(settings, Vec::from([lane]), Mode::Plain)
+        Forwarder::with_mode(settings, Share::whole(1), Vec::from([lane]), Mode::Plain)
     }
 
-    fn with_mode(settings: Settings, mut lanes: Vec<Lane>, mode: Mode) -> Forwarder {
+    fn with_mode(settings: Settings, share: Share, mut lanes: Vec<Lane>, mode: Mode) -> Forwarder {
         lanes.iter_mut().for_each(|lane| lane.set_mtu(settings.mtu));
         let flows = if matches!(mode, Mode::Plain) {
             0
@@ -89,13 +93,14 @@ impl Forwarder {
         let identifier = settings.secret.0 as u16;
         Forwarder {
             mode,
-            lanes: Lanes::new(lanes),
+            lanes: Lanes::new(share, lanes),
             coalescer: Coalescer::new(COALESCED_FLOWS),
             opened: Vec::with_capacity(OPENED),
             coalesced: Vec::with_capacity(OPENED),
             probes: Probes::new(settings.probe_interval, settings.probe_count, identifier),
             flows: FlowTable::new(flows, settings.secret),
             answers: Answers::new(),
+            share,
             settings,
             next_sweep: Time::ZERO,
         }
@@ -113,7 +118,10 @@ impl Forwarder {
             if before.nodes == snapshot.nodes && before.own == snapshot.own);
         if !same_nodes {
             self.lanes.adopt(now, &snapshot, out);
-            self.probes.adopt(now, &snapshot);
+            // One worker is enough to know who answers.
+            if self.share.has_lane(0) {
+                self.probes.adopt(now, &snapshot);
+            }
         }
         match core::mem::replace(&mut self.mode, Mode::Mesh(snapshot)) {
             Mode::Mesh(before) => Some(before),
@@ -146,6 +154,15 @@ impl Forwarder {
         self.deliver(now, out);
     }
 
+    /// What another worker of the node leaves to this one.
+    pub fn handle_crossing(&mut self, now: Now, crossing: Crossing, out: &mut Outbox) {
+        out.ledger().crossed_in += crossing.segments() as u64;
+        match self.pass(now, out) {
+            Some(mut pass) => pass.handle_crossing(crossing),
+            None => out.drop(crossing.into_packet(), Reason::NotReady),
+        }
+    }
+
     /// Ends a batch: whatever waited for more of its flow goes on.
     pub fn flush(&mut self, now: Now, out: &mut Outbox) {
         self.coalescer.flush(&mut self.coalesced);
@@ -155,6 +172,7 @@ impl Forwarder {
     /// Does what is due: handshakes, keep-alives, probes, forgetting.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         self.lanes.handle_timeout(now, out);
+        out.tunnel.arena.mend();
         if let Mode::Mesh(_) = &self.mode {
             self.probes.handle_timeout(now, &mut self.lanes, out);
             if now.time >= self.next_sweep {
@@ -185,6 +203,17 @@ impl Forwarder {
     /// Segments that wait inside for handshakes. Between two batches nothing else waits.
     pub fn queued(&self) -> u64 {
         self.lanes.queued()
+    }
+
+    /// Segments that went by lane 0 because their own pair of lanes did not answer.
+    pub fn fell_back(&self) -> u64 {
+        self.lanes.fell_back()
+    }
+
+    /// The pairs of lanes that do not answer now: our lane, the node by its place in
+    /// [`Snapshot::nodes`], and its lane.
+    pub fn silent_lanes(&self, now: Now) -> impl Iterator<Item = (u16, u32, u16)> + '_ {
+        self.lanes.silent(now)
     }
 
     /// How many flows are known.
@@ -222,8 +251,10 @@ impl Forwarder {
             flows: &mut self.flows,
             lanes: &mut self.lanes,
             answers: &mut self.answers,
+            share: self.share,
             mtu: self.settings.mtu,
             now,
+            crossed: false,
             out,
         })
     }
@@ -231,13 +262,13 @@ impl Forwarder {
     /// Sends on what was opened and made whole.
     fn deliver(&mut self, now: Now, out: &mut Outbox) {
         let mut coalesced = core::mem::take(&mut self.coalesced);
-        for (node, packet) in coalesced.drain(..) {
-            let packet = match self.for_this_node(now, node, packet, out) {
+        for (via, packet) in coalesced.drain(..) {
+            let packet = match self.for_this_node(now, via, packet, out) {
                 Some(packet) => packet,
                 None => continue,
             };
             match self.pass(now, out) {
-                Some(mut pass) => pass.handle_from_wire(packet),
+                Some(mut pass) => pass.handle_from_wire(packet, via),
                 None => out.to_pods(packet),
             }
         }
@@ -248,7 +279,7 @@ impl Forwarder {
     fn for_this_node(
         &mut self,
         now: Now,
-        node: u32,
+        via: Via,
         packet: Packet,
         out: &mut Outbox,
     ) -> Option<Packet> {
@@ -264,7 +295,7 @@ impl Forwarder {
             return Some(packet);
         }
         let (probes, lanes) = (&mut self.probes, &mut self.lanes);
-        probes.handle_echo(now, packet, node, lanes, out).err()
+        probes.handle_echo(now, packet, via, lanes, out)
     }
 
     /// From the pods' side of a plain interface: allowed IPs alone say where to.

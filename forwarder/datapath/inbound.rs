@@ -1,9 +1,9 @@
 //! From the wire: a train is opened, and each packet in it must be from where its peer may be.
 
 use packet::{Address, Datagrams, Header, Now};
-use tunnel::PeerId;
 
 use crate::forwarder::{Forwarder, Mode};
+use crate::lanes::{Lanes, Via};
 use crate::{Outbox, Reason, Route, Snapshot};
 
 impl Forwarder {
@@ -19,7 +19,7 @@ impl Forwarder {
         {
             out.drops.count(Reason::NoPeer, train.frames() as u64);
         }
-        let mut proof = Proof { lane, last: None };
+        let mut proof = Proof { last: None };
         for inner in &self.opened {
             let bytes = &datagrams.buf.as_slice()[inner.start as usize..][..inner.length as usize];
             let header = match Header::parse(bytes) {
@@ -29,15 +29,18 @@ impl Forwarder {
                     continue;
                 }
             };
-            let Some(node) = proof.node(&self.mode, &self.lanes, inner.peer, header.flow.source)
-            else {
+            let via = Via {
+                lane,
+                peer: inner.peer,
+            };
+            if !proof.holds(&self.mode, &self.lanes, via, header.flow.source) {
                 out.drops.count(Reason::ForgedSource, 1);
                 continue;
-            };
+            }
             let arena = &mut out.tunnel.arena;
             if self
                 .coalescer
-                .push(bytes, &header, node, arena, &mut self.coalesced)
+                .push(bytes, &header, via, arena, &mut self.coalesced)
                 .is_err()
             {
                 out.drops.count(Reason::NoBuffer, 1);
@@ -50,36 +53,34 @@ impl Forwarder {
 /// "May this peer be this source?", with the last answer remembered: most packets of a train have
 /// one source.
 struct Proof {
-    lane: u16,
-    last: Option<(PeerId, Address, u32)>,
+    last: Option<(Via, Address)>,
 }
 
 impl Proof {
-    /// The node (0 on a plain interface) that sent the packet, if `source` is an address of its.
+    /// Whether `source` is an address of who sent the packet.
     #[inline]
-    fn node(
-        &mut self,
-        mode: &Mode,
-        lanes: &crate::lanes::Lanes,
-        peer: PeerId,
-        source: Address,
-    ) -> Option<u32> {
-        if let Some((last_peer, last_source, node)) = self.last
-            && (last_peer, last_source) == (peer, source)
-        {
-            return Some(node);
+    fn holds(&mut self, mode: &Mode, lanes: &Lanes, via: Via, source: Address) -> bool {
+        if self.last == Some((via, source)) {
+            return true;
         }
-        let node = match mode {
-            Mode::Plain => lanes.lane(self.lane)?.allows(peer, source).then_some(0),
-            Mode::Mesh(snapshot) => owner(snapshot, lanes.node(self.lane, peer)?, source),
-            Mode::Waiting => None,
-        }?;
-        self.last = Some((peer, source, node));
-        Some(node)
+        let holds = match mode {
+            Mode::Plain => lanes
+                .lane(via.lane)
+                .is_some_and(|lane| lane.allows(via.peer, source)),
+            Mode::Mesh(snapshot) => lanes
+                .node(via)
+                .is_some_and(|node| is_of(snapshot, node, source)),
+            Mode::Waiting => false,
+        };
+        if holds {
+            self.last = Some((via, source));
+        }
+        holds
     }
 }
 
-/// The node, if longest-prefix match over all nodes' prefixes names exactly it.
-fn owner(snapshot: &Snapshot, node: u32, source: Address) -> Option<u32> {
-    (snapshot.route(source) == Route::Node(node)).then_some(node)
+/// Whether longest-prefix match over all nodes' prefixes names exactly this node, whichever of its
+/// lanes has sealed the packet.
+fn is_of(snapshot: &Snapshot, node: u32, source: Address) -> bool {
+    snapshot.route(source) == Route::Node(node)
 }

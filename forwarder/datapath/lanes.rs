@@ -1,18 +1,36 @@
 //! This worker's lanes, and which peer of which lane another node's addresses belong to.
+//!
+//! A packet goes from the lane that owns our end to the lane that owns theirs. Where such a pair
+//! does not answer, or cannot be, it goes from our lane 0 to theirs: every node has that one.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use packet::{Address, Buf, Now, Packet, Time, lane_of};
 use tunnel::{Inner, Lane, PeerId, PublicKey};
 
-use crate::{LanePeer, Outbox, Reason, Snapshot};
+use crate::{Crossing, LanePeer, Node, Outbox, Reason, Share, Snapshot};
+
+/// How long a pair of lanes may owe an answer before its packets go by lane 0: longer than any
+/// round trip, shorter than a person's patience. WireGuard asks again only after 5 s.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Pairs that packets wait for, and that are looked at when [`SILENT_AFTER`] is over. Of more the
+/// packets wait as WireGuard's do.
+const TRIALS_MAX: usize = 4_096;
 
 /// The lanes, and the peers that the snapshot's nodes are.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    lanes: Vec<Member>,
+    share: Share,
+    /// Those of this worker: lane `own`, and every `workers`th behind it.
+    members: Vec<Member>,
+    /// Whether a node knows that we have lanes, by its place in the snapshot.
+    knows_lanes: Vec<bool>,
+    /// Oldest first: each waits equally long.
+    trials: VecDeque<Trial>,
+    fell_back: u64,
 }
 
 /// One lane with what the snapshot says about its peers.
@@ -28,8 +46,33 @@ struct Member {
     by_peer: Vec<Option<u32>>,
 }
 
+/// By which pair of lanes something came: it is answered the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Via {
+    /// Our lane's number.
+    pub lane: u16,
+    /// Their lane, as a peer of ours.
+    pub peer: PeerId,
+}
+
+/// A pair that packets wait for.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    since: Time,
+    place: usize,
+    peer: PeerId,
+}
+
 impl Lanes {
-    pub(crate) fn new(lanes: Vec<Lane>) -> Lanes {
+    /// # Panics
+    /// If these are not the lanes of this share: our own bug.
+    pub(crate) fn new(share: Share, mut lanes: Vec<Lane>) -> Lanes {
+        lanes.sort_by_key(Lane::number);
+        let numbers = (0..share.lanes).filter(|lane| share.has_lane(*lane));
+        assert!(
+            lanes.iter().map(Lane::number).eq(numbers),
+            "a worker has the lanes of its share"
+        );
         let member = |lane| Member {
             lane,
             known: BTreeMap::new(),
@@ -37,38 +80,85 @@ impl Lanes {
             by_peer: Vec::new(),
         };
         Lanes {
-            lanes: lanes.into_iter().map(member).collect(),
+            share,
+            members: lanes.into_iter().map(member).collect(),
+            knows_lanes: Vec::new(),
+            trials: VecDeque::with_capacity(TRIALS_MAX),
+            fell_back: 0,
         }
     }
 
     /// Makes the peers of every lane those that `snapshot` names. Sessions of peers that stay, stay.
     pub(crate) fn adopt(&mut self, now: Now, snapshot: &Snapshot, out: &mut Outbox) {
-        for member in &mut self.lanes {
+        self.knows_lanes.clear();
+        let knows_lanes = snapshot.nodes.iter().map(|node| node.knows_lanes);
+        self.knows_lanes.extend(knows_lanes);
+        for member in &mut self.members {
             member.adopt(now, snapshot, out);
         }
     }
 
-    /// Seals a packet to the lane of `node` that owns its destination.
-    pub(crate) fn seal(&mut self, now: Now, node: u32, packet: Packet, out: &mut Outbox) {
-        let flow = packet.header().flow;
-        let own = usize::from(lane_of(flow.source, self.lanes.len() as u16));
-        let member = &mut self.lanes[own];
-        match member.peer(node, flow.destination) {
+    /// Seals a packet of ours for `node`: by the lane that owns `local`, our end of its flow, for
+    /// the lane that owns its destination.
+    pub(crate) fn seal(
+        &mut self,
+        now: Now,
+        node: u32,
+        local: Address,
+        packet: Packet,
+        out: &mut Outbox,
+    ) {
+        let Some((place, peer)) = self.pair(node, local, packet.header().flow.destination) else {
+            return self.seal_first(now, node, packet, out);
+        };
+        let lane = &mut self.members[place].lane;
+        let asked = lane.unanswered_since(peer);
+        if asked.is_some_and(|asked| now.time.since(asked) >= SILENT_AFTER) {
+            // What waited for it has gone by lane 0 already; it is asked again all the same.
+            lane.greet(now, peer, &mut out.tunnel);
+            self.fell_back += packet.segments() as u64;
+            return self.seal_first(now, node, packet, out);
+        }
+        let waited = lane.has_waiting(peer);
+        lane.seal(now, peer, packet, &mut out.tunnel);
+        if !waited && lane.has_waiting(peer) && self.trials.len() < TRIALS_MAX {
+            self.trials.push_back(Trial {
+                since: now.time,
+                place,
+                peer,
+            });
+        }
+    }
+
+    /// Seals a packet by lane 0 for lane 0, wherever ours is.
+    pub(crate) fn seal_first(&mut self, now: Now, node: u32, packet: Packet, out: &mut Outbox) {
+        if !self.share.has_lane(0) {
+            return out.cross(self.share.worker_of_lane(0), Crossing::Seal(packet));
+        }
+        let member = &mut self.members[0];
+        match member.first_peer(node) {
             Some(peer) => member.lane.seal(now, peer, packet, &mut out.tunnel),
             None => out.drop(packet, Reason::NoPeer),
         }
     }
 
-    /// Whether packets to the lane of `node` that owns `destination` wait for a handshake.
-    pub(crate) fn has_waiting(&self, node: u32, destination: Address) -> bool {
-        self.lanes.iter().any(|member| {
-            member
-                .peer(node, destination)
-                .is_some_and(|peer| member.lane.has_waiting(peer))
+    /// Seals an answer, by the way that brought what it answers.
+    pub(crate) fn seal_back(&mut self, now: Now, via: Via, packet: Packet, out: &mut Outbox) {
+        match self.member(via.lane) {
+            Some(member) => member.lane.seal(now, via.peer, packet, &mut out.tunnel),
+            None => out.drop(packet, Reason::NoPeer),
+        }
+    }
+
+    /// Whether packets from lane 0 to lane 0 of `node` wait for a handshake.
+    pub(crate) fn has_waiting(&self, node: u32) -> bool {
+        self.members.first().is_some_and(|member| {
+            let peer = member.first_peer(node);
+            peer.is_some_and(|peer| member.lane.has_waiting(peer))
         })
     }
 
-    /// Opens a train that came by lane `number`; `false` if there is no such lane.
+    /// Opens a train that came by lane `number`; `false` if that is no lane of this worker.
     pub(crate) fn open(
         &mut self,
         now: Now,
@@ -77,54 +167,89 @@ impl Lanes {
         opened: &mut Vec<Inner>,
         out: &mut Outbox,
     ) -> bool {
-        match self.lanes.get_mut(usize::from(number)) {
-            Some(member) => {
-                member
-                    .lane
-                    .open(now, remote, ecn, train, opened, &mut out.tunnel);
-                true
-            }
-            None => false,
-        }
+        let Some(member) = self.member(number) else {
+            return false;
+        };
+        let lane = &mut member.lane;
+        lane.open(now, remote, ecn, train, opened, &mut out.tunnel);
+        true
     }
 
-    /// The node whose key `peer` of lane `number` has.
+    /// The node whose lane a packet came from.
     #[inline]
-    pub(crate) fn node(&self, number: u16, peer: PeerId) -> Option<u32> {
-        *self.lanes[usize::from(number)].by_peer.get(peer.index())?
+    pub(crate) fn node(&self, via: Via) -> Option<u32> {
+        let place = self.place(via.lane)?;
+        *self.members[place].by_peer.get(via.peer.index())?
     }
 
+    /// Does what is due: what a lane has to do, and packets that have waited too long for one pair
+    /// go on, in order, by lane 0.
     pub(crate) fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
-        for member in &mut self.lanes {
+        for member in &mut self.members {
             member.lane.handle_timeout(now, &mut out.tunnel);
+        }
+        while let Some(trial) = self.trials.front().copied()
+            && now.time.since(trial.since) >= SILENT_AFTER
+        {
+            self.trials.pop_front();
+            let member = &self.members[trial.place];
+            let node = member.by_peer.get(trial.peer.index()).copied().flatten();
+            while let Some(packet) = self.members[trial.place].lane.take_waiting(trial.peer) {
+                self.fell_back += packet.segments() as u64;
+                match node {
+                    Some(node) => self.seal_first(now, node, packet, out),
+                    None => out.drop(packet, Reason::NoPeer),
+                }
+            }
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        self.lanes
-            .iter()
+        let members = self.members.iter();
+        let trial = self.trials.front().map(|trial| trial.since + SILENT_AFTER);
+        members
             .filter_map(|member| member.lane.poll_timeout())
+            .chain(trial)
             .min()
     }
 
     /// Segments that wait for handshakes.
     pub(crate) fn queued(&self) -> u64 {
-        self.lanes.iter().map(|member| member.lane.queued()).sum()
+        self.members.iter().map(|member| member.lane.queued()).sum()
+    }
+
+    /// Segments that went by lane 0 because their own pair of lanes did not answer.
+    pub(crate) fn fell_back(&self) -> u64 {
+        self.fell_back
+    }
+
+    /// The pairs that do not answer now, by our lane, the node and its lane.
+    pub(crate) fn silent(&self, now: Now) -> impl Iterator<Item = (u16, u32, u16)> + '_ {
+        let is_silent = move |lane: &Lane, peer: &PeerId| {
+            let asked = lane.unanswered_since(*peer);
+            asked.is_some_and(|asked| now.time.since(asked) >= SILENT_AFTER)
+        };
+        self.members.iter().flat_map(move |member| {
+            let nodes = (0u32..).zip(&member.by_node);
+            let pairs = nodes.flat_map(|(node, peers)| {
+                let peers = (0u16..).zip(peers);
+                peers.filter_map(move |(theirs, peer)| Some((node, theirs, (*peer)?)))
+            });
+            pairs
+                .filter(move |(_, _, peer)| is_silent(&member.lane, peer))
+                .map(|(node, theirs, _)| (member.lane.number(), node, theirs))
+        })
     }
 
     pub(crate) fn lane(&self, number: u16) -> Option<&Lane> {
-        self.lanes
-            .get(usize::from(number))
-            .map(|member| &member.lane)
+        Some(&self.members[self.place(number)?].lane)
     }
 
     pub(crate) fn lane_mut(&mut self, number: u16) -> Option<&mut Lane> {
-        self.lanes
-            .get_mut(usize::from(number))
-            .map(|member| &mut member.lane)
+        Some(&mut self.member(number)?.lane)
     }
 
-    /// When anything authenticated was last heard from `node`, by whichever lane.
+    /// When anything authenticated was last heard from `node`, by whichever lane of this worker.
     pub(crate) fn last_heard(&self, node: u32) -> Option<Time> {
         let of_member = |member: &Member| {
             let peers = member.by_node.get(node as usize)?;
@@ -134,7 +259,36 @@ impl Lanes {
                 .filter_map(|peer| member.lane.last_heard(*peer))
                 .max()
         };
-        self.lanes.iter().filter_map(of_member).max()
+        self.members.iter().filter_map(of_member).max()
+    }
+
+    /// The pair of lanes that a packet to `node` belongs to, if there is one beside that of both
+    /// lanes 0 and our lane is this worker's.
+    #[inline]
+    fn pair(&self, node: u32, local: Address, destination: Address) -> Option<(usize, PeerId)> {
+        if !*self.knows_lanes.get(node as usize)? {
+            return None;
+        }
+        let own = self.share.lane_of(local);
+        let place = self.place(own)?;
+        let peers = self.members[place].by_node.get(node as usize)?;
+        let theirs = lane_of(destination, peers.len() as u16);
+        let peer = (*peers.get(usize::from(theirs))?)?;
+        ((own, theirs) != (0, 0)).then_some((place, peer))
+    }
+
+    /// Where a lane stands among this worker's.
+    #[inline]
+    fn place(&self, number: u16) -> Option<usize> {
+        let place = usize::from(number / self.share.workers.max(1));
+        let member = self.members.get(place)?;
+        (member.lane.number() == number).then_some(place)
+    }
+
+    #[inline]
+    fn member(&mut self, number: u16) -> Option<&mut Member> {
+        let place = self.place(number)?;
+        self.members.get_mut(place)
     }
 }
 
@@ -145,7 +299,7 @@ impl Member {
         self.by_peer.clear();
         for (number, node) in snapshot.nodes.iter().enumerate() {
             let mut peers = Vec::with_capacity(node.lanes.len());
-            for theirs in &node.lanes {
+            for theirs in self.reachable(node) {
                 let peer = self.upsert(now, &before, theirs);
                 if let Some(peer) = peer {
                     self.known.insert(theirs.key, (peer, theirs.endpoint));
@@ -159,6 +313,15 @@ impl Member {
             if !self.known.contains_key(&key) {
                 self.lane.remove_peer(peer, &mut out.tunnel);
             }
+        }
+    }
+
+    /// The lanes of a node that know this one.
+    fn reachable<'n>(&self, node: &'n Node) -> &'n [LanePeer] {
+        if node.knows_lanes || self.lane.number() == 0 {
+            &node.lanes
+        } else {
+            &[]
         }
     }
 
@@ -187,14 +350,9 @@ impl Member {
         self.by_peer[index] = Some(node);
     }
 
-    /// The peer that owns `destination` on `node`; its lane 0 where that lane is not known.
-    fn peer(&self, node: u32, destination: Address) -> Option<PeerId> {
-        let peers = self.by_node.get(node as usize)?;
-        let theirs = usize::from(lane_of(destination, peers.len() as u16));
-        peers
-            .get(theirs)
-            .copied()
-            .flatten()
-            .or_else(|| peers.first().copied().flatten())
+    /// Lane 0 of a node.
+    #[inline]
+    fn first_peer(&self, node: u32) -> Option<PeerId> {
+        self.by_node.get(node as usize)?.first().copied().flatten()
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! A packet meets, in this order: `forwarder` (parse) → `pass` (flow table; on a miss or a new
 //! epoch `judge`) → translation → `lanes` (seal); from the wire `inbound` (open, source, coalesce)
-//! → `pass` → translation → the pods. Every way out is a queue of the [`Outbox`] or a [`Reason`].
+//! → `pass` → translation → the pods. Where a part of this is another worker's, by the [`Share`] of
+//! addresses, it goes there as a [`Crossing`]. Every way out is a queue of the [`Outbox`] or a
+//! [`Reason`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -11,6 +13,7 @@ extern crate alloc;
 
 mod answers;
 mod conversation;
+mod crossing;
 mod flow_table;
 mod forwarder;
 mod inbound;
@@ -21,12 +24,15 @@ mod outbox;
 mod pass;
 mod probe;
 mod reason;
+mod share;
 mod snapshot;
 
+pub use crossing::{Crossing, Origin};
 pub use forwarder::{Forwarder, Settings};
 pub use judge::{Inquiry, Judgement};
 pub use key::{Key, Side};
 pub use outbox::{Drops, Outbox};
 pub use probe::{Health, HealthChange, ProbeStatus};
 pub use reason::Reason;
+pub use share::Share;
 pub use snapshot::{LanePeer, Node, Own, Route, Snapshot};

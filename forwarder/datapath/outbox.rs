@@ -1,8 +1,10 @@
 //! Where a worker's core puts what it gives back: an argument of every input, never a callback.
 
+use alloc::vec::Vec;
+
 use packet::{Batch, Buf, Ledger, Malformed, Packet};
 
-use crate::Reason;
+use crate::{Crossing, Reason};
 
 /// What one input can add at the most: a train has up to 128 datagrams (Linux `UDP_MAX_SEGMENTS`),
 /// each a packet if nothing of it can be made whole.
@@ -18,6 +20,8 @@ pub struct Outbox {
     pub pods: Batch<Packet>,
     /// What was dropped here.
     pub drops: Drops,
+    /// For each worker of the node what it goes on with, in order; [`Outbox::hand_over`] empties it.
+    crossings: Vec<Batch<Crossing>>,
 }
 
 /// Segments dropped, by reason.
@@ -38,7 +42,15 @@ impl Outbox {
             tunnel,
             pods: Batch::with_limit(pods_limit),
             drops,
+            crossings: Vec::new(),
         }
+    }
+
+    /// The same, of one of `workers` workers: for each at most `limit` packets wait to cross.
+    pub fn among(mut self, workers: u16, limit: usize) -> Outbox {
+        let batches = (0..workers).map(|_| Batch::with_limit(limit));
+        self.crossings = batches.collect();
+        self
     }
 
     /// Ends a packet, under a name. The only way to get rid of one.
@@ -61,11 +73,37 @@ impl Outbox {
         }
     }
 
-    /// Whether so much waits here that it should be transmitted before more is handled: one train
-    /// may bring `ROOM` packets more.
+    /// Queues a packet for another worker; a full queue drops it.
+    #[inline]
+    pub(crate) fn cross(&mut self, to: u16, crossing: Crossing) {
+        let refused = match self.crossings.get_mut(usize::from(to)) {
+            Some(batch) => batch.push(crossing).err(),
+            None => Some(crossing),
+        };
+        if let Some(crossing) = refused {
+            self.drop(crossing.into_packet(), Reason::RingFull);
+        }
+    }
+
+    /// Gives all that waits for worker `to` to `push`, in order; what that gives back, for its ring
+    /// is full, is dropped and counted.
+    pub fn hand_over(&mut self, to: u16, mut push: impl FnMut(Crossing) -> Result<(), Crossing>) {
+        while let Some(crossing) = self.crossings.get_mut(usize::from(to)).and_then(Batch::pop) {
+            let segments = crossing.segments() as u64;
+            match push(crossing) {
+                Ok(()) => self.ledger().crossed_out += segments,
+                Err(crossing) => self.drop(crossing.into_packet(), Reason::RingFull),
+            }
+        }
+    }
+
+    /// Whether so much waits here that it should be transmitted and handed over before more is
+    /// handled: one train may bring `ROOM` packets more.
     #[inline]
     pub fn is_crowded(&self) -> bool {
+        let crossings = self.crossings.iter().map(Batch::room);
         let room = self.pods.room().min(self.tunnel.wire.room());
+        let room = crossings.fold(room, usize::min);
         room.min(self.tunnel.arena.available()) < ROOM
     }
 
@@ -83,7 +121,9 @@ impl Outbox {
             .iter()
             .map(|datagrams| datagrams.buf.frames())
             .sum();
-        (pods + wire) as u64
+        let crossings = self.crossings.iter().flat_map(Batch::iter);
+        let crossings: usize = crossings.map(Crossing::segments).sum();
+        (pods + wire + crossings) as u64
     }
 
     /// Every drop of every room: name and segments.

@@ -1,13 +1,13 @@
 //! One packet's way through the judgements: out of its source, in to its destination.
 
-use packet::{Complaint, Flow, Kind, Now, Packet};
+use packet::{Address, Complaint, Flow, Kind, Now, Packet};
 
 use crate::answers::Answers;
 use crate::conversation::{ACK, Conversation, Role, SYN, Stage};
 use crate::flow_table::{FlowTable, Refused};
 use crate::judge::{Inquiry, Judgement};
-use crate::lanes::Lanes;
-use crate::{Key, Outbox, Reason, Route, Side, Snapshot};
+use crate::lanes::{Lanes, Via};
+use crate::{Crossing, Key, Origin, Outbox, Reason, Route, Share, Side, Snapshot};
 
 /// All that a packet meets on its way: a few references, so that the parts of the
 /// forwarder can be borrowed beside its snapshot.
@@ -16,50 +16,154 @@ pub(crate) struct Pass<'a> {
     pub flows: &'a mut FlowTable,
     pub lanes: &'a mut Lanes,
     pub answers: &'a mut Answers,
+    pub share: Share,
     /// The largest packet that the tunnel carries, in bytes.
     pub mtu: usize,
     pub now: Now,
+    /// Whether another worker's TUN gave the packet: then it is judged here or nowhere.
+    pub crossed: bool,
     pub out: &'a mut Outbox,
 }
 
 impl Pass<'_> {
-    /// A packet that this worker's TUN gave us.
+    /// A packet that a TUN gave: this worker's, or one that crossed.
     pub(crate) fn handle_from_pods(&mut self, packet: Packet) {
         let flow = packet.header().flow;
         if packet.header().kind == Kind::IcmpError {
-            return match self.snapshot.route(flow.source) {
-                Route::Pod | Route::Own => self.related(packet, Side::Out),
-                Route::World => self.related(packet, Side::In),
-                Route::Node(_) | Route::Nowhere => self.out.drop(packet, Reason::ForgedSource),
-            };
+            return self.error_from_pods(packet);
         }
-        // A known flow needs no look at its addresses: they were looked at when it began, and the
-        // host's rules have proven since that the packet came by its pod's own interface.
-        for side in [Side::Out, Side::In] {
-            if let Some(found) = self.flows.find(&Key { flow, side }, self.now.time) {
-                return self.forward(packet, side, Some(found));
-            }
+        // A known flow needs no look at its source: it was looked at when it began, and the host's
+        // rules have proven since that the packet came by its pod's own interface. It is known to
+        // its owner only.
+        let key = |side| Key { flow, side };
+        if let Some(found) = self.flows.find(&key(Side::Out), self.now.time) {
+            return self.forward(packet, Side::Out, Some(found));
         }
-        match (
+        let (side, owner) = match (
             self.snapshot.route(flow.source),
             self.snapshot.route(flow.destination),
         ) {
-            (Route::Pod | Route::Own, _) => self.forward(packet, Side::Out, None),
-            (Route::World, Route::Pod | Route::Own) => self.forward(packet, Side::In, None),
-            (Route::World, _) => self.out.drop(packet, Reason::NotOurs),
-            (Route::Node(_) | Route::Nowhere, _) => self.out.drop(packet, Reason::ForgedSource),
+            (Route::Pod | Route::Own, _) => (Side::Out, flow.source),
+            (Route::World, Route::Pod | Route::Own) => (Side::In, flow.destination),
+            (Route::World, _) => return self.out.drop(packet, Reason::NotOurs),
+            (Route::Node(_) | Route::Nowhere, _) => {
+                return self.out.drop(packet, Reason::ForgedSource);
+            }
+        };
+        let Some(packet) = self.if_owned(owner, packet) else {
+            return;
+        };
+        let found = match side {
+            Side::Out => None,
+            Side::In => self.flows.find(&key(Side::In), self.now.time),
+        };
+        self.forward(packet, side, found);
+    }
+
+    fn error_from_pods(&mut self, packet: Packet) {
+        let flow = packet.header().flow;
+        let (side, owner) = match self.snapshot.route(flow.source) {
+            // A pod may forward for others: the flow's end is whom the quoted packet went to.
+            Route::Pod | Route::Own => (
+                Side::Out,
+                packet.embedded().map_or(flow.source, |q| q.destination),
+            ),
+            Route::World => (Side::In, flow.destination),
+            Route::Node(_) | Route::Nowhere => {
+                return self.out.drop(packet, Reason::ForgedSource);
+            }
+        };
+        if let Some(packet) = self.if_owned(owner, packet) {
+            self.related(packet, side);
         }
     }
 
+    /// Gives a packet from a TUN back if its flow's end is this worker's; else it crosses, once.
+    fn if_owned(&mut self, end: Address, packet: Packet) -> Option<Packet> {
+        let owner = self.share.worker_of(end);
+        if owner == self.share.own {
+            return Some(packet);
+        }
+        if self.crossed {
+            self.out.drop(packet, Reason::WrongWorker);
+        } else {
+            self.out.cross(owner, Crossing::Out(packet));
+        }
+        None
+    }
+
     /// A packet that a peer sent, and whose source that peer may be.
-    pub(crate) fn handle_from_wire(&mut self, packet: Packet) {
+    pub(crate) fn handle_from_wire(&mut self, packet: Packet, via: Via) {
         match self.snapshot.route(packet.header().flow.destination) {
+            Route::Pod | Route::Own => {}
+            _ => return self.out.drop(packet, Reason::NotOurs),
+        }
+        let owner = self.share.worker_of(packet.header().flow.destination);
+        if owner == self.share.own {
+            return self.inward(packet);
+        }
+        let node = self.lanes.node(via).map(|node| node as usize);
+        match node.and_then(|node| self.snapshot.nodes.get(node)?.lanes.first()) {
+            Some(first) => {
+                let origin = Origin::Node(first.key);
+                self.out.cross(owner, Crossing::In(packet, origin));
+            }
+            None => self.out.drop(packet, Reason::ForgedSource),
+        }
+    }
+
+    /// A packet that another worker left to this one. What that one knew of it may be older or
+    /// newer than what this one knows, so all but its judgement is asked again.
+    pub(crate) fn handle_crossing(&mut self, crossing: Crossing) {
+        match crossing {
+            Crossing::Out(packet) => {
+                self.crossed = true;
+                self.handle_from_pods(packet);
+            }
+            Crossing::In(packet, origin) => self.handle_crossing_in(packet, origin),
+            Crossing::Seal(packet) => match self.snapshot.route(packet.header().flow.destination) {
+                _ if !self.share.has_lane(0) => self.out.drop(packet, Reason::WrongWorker),
+                Route::Node(node) => self.lanes.seal_first(self.now, node, packet, self.out),
+                _ => self.out.drop(packet, Reason::UnknownDestination),
+            },
+        }
+    }
+
+    fn handle_crossing_in(&mut self, packet: Packet, origin: Origin) {
+        let flow = packet.header().flow;
+        let proven = match (origin, self.snapshot.route(flow.source)) {
+            (Origin::Here, Route::Pod | Route::Own) => true,
+            (Origin::Node(key), Route::Node(node)) => {
+                let node = self.snapshot.nodes.get(node as usize);
+                node.and_then(|node| node.lanes.first())
+                    .is_some_and(|first| first.key == key)
+            }
+            _ => false,
+        };
+        if !proven {
+            return self.out.drop(packet, Reason::ForgedSource);
+        }
+        if self.share.worker_of(flow.destination) != self.share.own {
+            return self.out.drop(packet, Reason::WrongWorker);
+        }
+        match self.snapshot.route(flow.destination) {
             Route::Pod | Route::Own => self.inward(packet),
             _ => self.out.drop(packet, Reason::NotOurs),
         }
     }
 
-    /// A packet for an address of this node, or for one of its pods.
+    /// A packet of this node's for an address of this node, judged out.
+    fn inward_from_here(&mut self, packet: Packet) {
+        let owner = self.share.worker_of(packet.header().flow.destination);
+        if owner == self.share.own {
+            self.inward(packet);
+        } else {
+            let crossing = Crossing::In(packet, Origin::Here);
+            self.out.cross(owner, crossing);
+        }
+    }
+
+    /// A packet for an address of this worker's.
     fn inward(&mut self, packet: Packet) {
         if packet.header().kind == Kind::IcmpError {
             return self.related(packet, Side::In);
@@ -308,7 +412,7 @@ impl Pass<'_> {
     fn send(&mut self, mut packet: Packet, side: Side, route: Route) {
         match (side, route) {
             // The other end is here too: its own judgement follows.
-            (Side::Out, Route::Pod | Route::Own) => self.inward(packet),
+            (Side::Out, Route::Pod | Route::Own) => self.inward_from_here(packet),
             (Side::In, Route::Own) => self.out.to_pods(packet),
             (Side::Out, Route::World) | (Side::In, _) => {
                 packet.decrement_ttl();
@@ -316,7 +420,8 @@ impl Pass<'_> {
             }
             (Side::Out, Route::Node(node)) => {
                 packet.decrement_ttl();
-                self.lanes.seal(self.now, node, packet, self.out);
+                let local = packet.header().flow.source;
+                self.lanes.seal(self.now, node, local, packet, self.out);
             }
             (Side::Out, Route::Nowhere) => self.out.drop(packet, Reason::UnknownDestination),
         }
@@ -333,13 +438,15 @@ impl Pass<'_> {
 
     /// Drops a packet and tells its sender, who is found as any destination is.
     fn complain(&mut self, packet: Packet, reason: Reason, complaint: Complaint) {
+        // An error goes back by the lane that owns our end, as the packet would have been answered.
+        let local = packet.header().flow.destination;
         let error = self
             .answers
             .complain(self.now, self.snapshot, &packet, complaint, self.out);
         self.out.drop(packet, reason);
         let Some(error) = error else { return };
         match self.snapshot.route(error.header().flow.destination) {
-            Route::Node(node) => self.lanes.seal(self.now, node, error, self.out),
+            Route::Node(node) => self.lanes.seal(self.now, node, local, error, self.out),
             Route::Nowhere => self.out.drop(error, Reason::UnknownDestination),
             Route::Pod | Route::Own | Route::World => self.out.to_pods(error),
         }

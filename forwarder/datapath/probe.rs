@@ -8,7 +8,7 @@ use core::time::Duration;
 use packet::{Address, Kind, Now, Packet, Time, echo_reply, echo_request};
 
 use crate::answers::originate;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Via};
 use crate::{Outbox, Snapshot};
 
 /// A node that has never answered a probe, a foreign WireGuard, is silent when nothing at all was
@@ -153,10 +153,10 @@ impl Probes {
         &mut self,
         now: Now,
         packet: Packet,
-        from_node: u32,
+        via: Via,
         lanes: &mut Lanes,
         out: &mut Outbox,
-    ) -> Result<(), Packet> {
+    ) -> Option<Packet> {
         let flow = packet.header().flow;
         match packet.header().kind {
             Kind::EchoRequest => {
@@ -169,20 +169,21 @@ impl Probes {
                     None
                 });
                 if let Some(answer) = answer {
-                    lanes.seal(now, from_node, answer, out);
+                    lanes.seal_back(now, via, answer, out);
                 }
                 consume(packet, out);
-                Ok(())
+                None
             }
             Kind::EchoReply if flow.source_port == self.identifier => {
                 let sequence = echo_sequence(&packet);
-                if let Some(probe) = self.nodes.get_mut(from_node as usize) {
+                let from = lanes.node(via).map(|node| node as usize);
+                if let Some(probe) = from.and_then(|node| self.nodes.get_mut(node)) {
                     probe.answer(now.time, sequence);
                 }
                 consume(packet, out);
-                Ok(())
+                None
             }
-            _ => Err(packet),
+            _ => Some(packet),
         }
     }
 
@@ -276,7 +277,7 @@ impl Probe {
         }
         self.sequence = self.sequence.wrapping_add(1);
         self.sent[usize::from(self.sequence % REMEMBERED)] = now.time;
-        if lanes.has_waiting(node, self.to) {
+        if lanes.has_waiting(node) {
             // One that waits for the handshake is enough: a queue full of old probes would take
             // the room of what pods send, to this node and to others.
             return;
@@ -293,7 +294,7 @@ impl Probe {
             &mut buf,
         );
         if let Some(packet) = originate(buf, out) {
-            lanes.seal(now, node, packet, out);
+            lanes.seal_first(now, node, packet, out);
         }
     }
 

@@ -78,6 +78,10 @@ reasons! {
     NoBuffer = "noBuffer";
     /// The queue towards the pods is full.
     PodsFull = "podsFull";
+    /// The ring to the worker whose packet it is was full.
+    RingFull = "ringFull";
+    /// Two workers did not agree whose packet it was: one of them had not read the last change yet.
+    WrongWorker = "wrongWorker";
 }
 
 #[cfg(test)]

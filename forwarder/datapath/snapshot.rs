@@ -60,6 +60,8 @@ pub struct Node {
     pub addresses: Vec<Address>,
     /// Lane 0 first; a foreign WireGuard has that one only.
     pub lanes: Vec<LanePeer>,
+    /// Whether it knows that we have lanes. If not, all that we send it is sealed by our lane 0.
+    pub knows_lanes: bool,
 }
 
 /// One lane of another node.

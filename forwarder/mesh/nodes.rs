@@ -147,6 +147,7 @@ impl Builder<'_, '_> {
                         cluster_name: self.scopes.name(self.cluster).into(),
                         addresses: addresses.clone(),
                         lanes,
+                        knows_lanes: node.knows_lanes,
                     });
                     Reach::Peer((directory.peers.len() - 1) as u32)
                 }

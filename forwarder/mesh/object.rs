@@ -85,6 +85,8 @@ pub struct Node {
     /// What its annotations publish, lane 0 first; empty when there is no key. Without an endpoint
     /// it is the first InternalIP, IPv4 before IPv6, with port 51871.
     pub lanes: Vec<Lane>,
+    /// Whether it has the annotation for lanes, with however many: who knows of lanes knows ours.
+    pub knows_lanes: bool,
 }
 
 /// One lane that a node publishes.

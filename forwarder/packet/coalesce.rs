@@ -24,16 +24,16 @@ pub struct NoBuffer;
 /// Merges TCP segments and UDP datagrams of a batch. Packets of one flow come out in the order they went in,
 /// whatever they are.
 #[derive(Debug)]
-pub struct Coalescer {
+pub struct Coalescer<T = u32> {
     /// At most one for each flow; the oldest first.
-    open: Vec<Open>,
+    open: Vec<Open<T>>,
     slots: usize,
 }
 
 /// A super-packet that may still grow.
 #[derive(Debug)]
-struct Open {
-    tag: u32,
+struct Open<T> {
+    tag: T,
     buf: Buf,
     /// Of the first segment; its length is not kept up.
     header: Header,
@@ -45,9 +45,9 @@ struct Open {
     next_identifier: u16,
 }
 
-impl Coalescer {
+impl<T: Copy + Eq> Coalescer<T> {
     /// At most `slots` flows grow at the same time; at least one.
-    pub fn new(slots: usize) -> Coalescer {
+    pub fn new(slots: usize) -> Coalescer<T> {
         Coalescer {
             open: Vec::with_capacity(slots.max(1)),
             slots: slots.max(1),
@@ -64,9 +64,9 @@ impl Coalescer {
         &mut self,
         bytes: &[u8],
         header: &Header,
-        tag: u32,
+        tag: T,
         arena: &mut Arena,
-        out: &mut Vec<(u32, Packet)>,
+        out: &mut Vec<(T, Packet)>,
     ) -> Result<(), NoBuffer> {
         let bytes = &bytes[..header.length as usize];
         let may_grow = may_merge(bytes, header);
@@ -106,7 +106,7 @@ impl Coalescer {
     }
 
     /// Appends all that is open to `out`: the end of a batch.
-    pub fn flush(&mut self, out: &mut Vec<(u32, Packet)>) {
+    pub fn flush(&mut self, out: &mut Vec<(T, Packet)>) {
         out.extend(self.open.drain(..).map(Open::into_packet));
     }
 
@@ -115,14 +115,14 @@ impl Coalescer {
         self.open.len()
     }
 
-    fn close(&mut self, place: usize, out: &mut Vec<(u32, Packet)>) {
+    fn close(&mut self, place: usize, out: &mut Vec<(T, Packet)>) {
         out.push(self.open.remove(place).into_packet());
     }
 
     /// A packet whose ports are unknown may belong to any flow between its addresses.
     #[cold]
-    fn close_pair(&mut self, source: Address, destination: Address, out: &mut Vec<(u32, Packet)>) {
-        let is_pair = |open: &Open| {
+    fn close_pair(&mut self, source: Address, destination: Address, out: &mut Vec<(T, Packet)>) {
+        let is_pair = |open: &Open<T>| {
             open.header.flow.source == source && open.header.flow.destination == destination
         };
         while let Some(place) = self.open.iter().position(is_pair) {
@@ -131,7 +131,7 @@ impl Coalescer {
     }
 }
 
-impl Open {
+impl<T> Open<T> {
     #[inline]
     fn is_flow(&self, flow: &Flow) -> bool {
         let own = &self.header.flow;
@@ -187,7 +187,7 @@ impl Open {
         header.payload_length() < usize::from(self.size) || header.tcp_flags & tcp_flag::PSH != 0
     }
 
-    fn into_packet(self) -> (u32, Packet) {
+    fn into_packet(self) -> (T, Packet) {
         let Open {
             tag,
             mut buf,

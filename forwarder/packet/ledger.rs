@@ -3,7 +3,8 @@
 use core::ops::AddAssign;
 
 /// What a core took in and gave out, in segments (a super-packet counts as the packets that it is
-/// cut into). At every moment: *received + originated = sent + consumed + queued + Σ drops*.
+/// cut into). At every moment: *received + originated + crossed in = sent + consumed + crossed out
+/// + queued + Σ drops*, for one worker and for the sum of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Taken from devices.
@@ -14,6 +15,10 @@ pub struct Ledger {
     pub sent: u64,
     /// Meant for ourselves and understood: handshakes, keep-alives, answers to probes.
     pub consumed: u64,
+    /// Taken over from the node's other workers.
+    pub crossed_in: u64,
+    /// Handed over to them.
+    pub crossed_out: u64,
 }
 
 impl AddAssign for Ledger {
@@ -22,5 +27,7 @@ impl AddAssign for Ledger {
         self.originated += other.originated;
         self.sent += other.sent;
         self.consumed += other.consumed;
+        self.crossed_in += other.crossed_in;
+        self.crossed_out += other.crossed_out;
     }
 }

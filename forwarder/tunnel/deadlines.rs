@@ -50,6 +50,8 @@ pub(crate) struct Deadlines {
     attempts: u64,
     jitter: Duration,
     initiated: Option<Time>,
+    /// The first message since which nothing authentic was heard.
+    asked: Option<Time>,
 }
 
 impl Deadlines {
@@ -64,6 +66,7 @@ impl Deadlines {
             attempts: 0,
             jitter: Duration::ZERO,
             initiated: None,
+            asked: None,
         }
     }
 
@@ -94,6 +97,7 @@ impl Deadlines {
     #[inline]
     pub(crate) fn received(&mut self, now: Time) {
         self.unheard = NEVER;
+        self.asked = None;
         self.traversed(now);
     }
 
@@ -113,6 +117,7 @@ impl Deadlines {
     /// A first message was sent. `jitter` is at most [`JITTER_MAX_MS`].
     pub(crate) fn initiated(&mut self, now: Time, jitter: Duration) {
         self.initiated = Some(now);
+        self.asked = self.asked.or(Some(now));
         self.jitter = jitter;
         self.repeat = now + REKEY_TIMEOUT + jitter;
     }
@@ -138,6 +143,12 @@ impl Deadlines {
     /// Whether a handshake is under way, or will be.
     pub(crate) fn is_initiating(&self) -> bool {
         self.repeat != NEVER
+    }
+
+    /// Since when the peer owes us an answer: nothing authentic was heard after this first message.
+    #[inline]
+    pub(crate) fn unanswered_since(&self) -> Option<Time> {
+        self.asked
     }
 
     /// Begins a handshake at the next call, as if the last one had not been answered.

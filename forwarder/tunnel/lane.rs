@@ -175,6 +175,26 @@ impl Lane {
             .is_some_and(|peer| !peer.queue.is_empty())
     }
 
+    /// Takes out the oldest packet that waits for a handshake with this peer, to send it elsewhere.
+    pub fn take_waiting(&mut self, peer: PeerId) -> Option<Packet> {
+        self.peers.find_mut(peer)?.queue.pop(&mut self.waiting)
+    }
+
+    /// Since when this peer owes us an answer: nothing authentic was heard of it after the first
+    /// message that was sent then. `None` if it answered, or was not asked.
+    #[inline]
+    pub fn unanswered_since(&self, peer: PeerId) -> Option<Time> {
+        self.peers.find(peer)?.deadlines.unanswered_since()
+    }
+
+    /// Begins a handshake, unless one is under way or was begun less than 5 s ago.
+    pub fn greet(&mut self, now: Now, peer: PeerId, out: &mut Outbox) {
+        if self.peers.find(peer).is_some() {
+            self.initiate(now, peer.slot, out);
+            self.schedule(peer.slot);
+        }
+    }
+
     /// Opens one data message; `None` for a keep-alive.
     #[inline]
     fn open_data(

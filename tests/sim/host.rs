@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use datapath::{Forwarder, Outbox};
+use datapath::{Forwarder, Outbox, Share};
 use mesh::{Event, Parsed, Scope, World};
 use packet::{Coalescer, Datagrams, Frame, Header, Now, Offload, Packet, Segmenter, Time};
 use tunnel::{Lane, PrivateKey, PublicKey};
@@ -116,7 +116,7 @@ impl Host {
         };
         self.world = World::new(self::settings(self.node, &self.keys));
         self.out = outbox();
-        self.forwarder = Some(Forwarder::new(settings, vec![lane]));
+        self.forwarder = Some(Forwarder::new(settings, Share::whole(1), vec![lane]));
         self.view = View::default();
         self.born = now.time;
         self.silent.clear();

@@ -25,11 +25,13 @@ pub(super) fn read(reader: &mut Reader<'_>, tree: &Tree, metadata: Metadata) -> 
     let addresses = internal_addresses(reader, part(tree, "status"));
     let pod_prefixes = pod_prefixes(reader, part(tree, "spec"));
     let lanes = lanes(reader, &metadata)?;
+    let knows_lanes = metadata.annotation(LANES).is_some();
     Some(Object::Node(Node {
         name: metadata.name,
         addresses,
         pod_prefixes,
         lanes,
+        knows_lanes,
     }))
 }
 

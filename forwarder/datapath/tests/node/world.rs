@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balance::{Affinity, Backend, Frontend, Service, State};
-use datapath::{Forwarder, LanePeer, Node, Outbox, Own, Reason, Route, Settings, Snapshot};
+use datapath::{Forwarder, LanePeer, Node, Outbox, Own, Reason, Route, Settings, Share, Snapshot};
 use etherparse::PacketBuilder;
 use packet::{Address, Datagrams, Frame, Header, Now, Offload, Packet, Prefix, Time, protocol};
 use policy::{Endpoint, Identity, Labels, Policy, PolicyTable};
@@ -74,7 +74,7 @@ impl World {
             };
             let lane = Lane::new(0, key(number), [number; 32]);
             Host {
-                forwarder: Forwarder::new(settings, vec![lane]),
+                forwarder: Forwarder::new(settings, Share::whole(1), vec![lane]),
                 out: Outbox::new(tunnel::Outbox::new(0, BUFFERS, 128), 128),
                 delivered: Vec::new(),
                 number,
@@ -161,6 +161,7 @@ impl World {
                     key: key(other).public(),
                     endpoint: endpoint(other),
                 }],
+                knows_lanes: true,
             }],
             own: Own {
                 node: format!("node-{own}"),
