@@ -16,6 +16,7 @@ mod conversation;
 mod crossing;
 mod flow_table;
 mod forwarder;
+mod handover;
 mod inbound;
 mod judge;
 mod key;
@@ -24,6 +25,7 @@ mod outbox;
 mod pass;
 mod probe;
 mod reason;
+mod related;
 mod share;
 mod snapshot;
 

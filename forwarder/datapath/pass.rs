@@ -1,6 +1,6 @@
 //! One packet's way through the judgements: out of its source, in to its destination.
 
-use packet::{Address, Complaint, Flow, Kind, Now, Packet};
+use packet::{Complaint, Flow, Kind, Now, Packet};
 
 use crate::answers::Answers;
 use crate::conversation::{ACK, Conversation, Role, SYN, Stage};
@@ -60,38 +60,6 @@ impl Pass<'_> {
         self.forward(packet, side, found);
     }
 
-    fn error_from_pods(&mut self, packet: Packet) {
-        let flow = packet.header().flow;
-        let (side, owner) = match self.snapshot.route(flow.source) {
-            // A pod may forward for others: the flow's end is whom the quoted packet went to.
-            Route::Pod | Route::Own => (
-                Side::Out,
-                packet.embedded().map_or(flow.source, |q| q.destination),
-            ),
-            Route::World => (Side::In, flow.destination),
-            Route::Node(_) | Route::Nowhere => {
-                return self.out.drop(packet, Reason::ForgedSource);
-            }
-        };
-        if let Some(packet) = self.if_owned(owner, packet) {
-            self.related(packet, side);
-        }
-    }
-
-    /// Gives a packet from a TUN back if its flow's end is this worker's; else it crosses, once.
-    fn if_owned(&mut self, end: Address, packet: Packet) -> Option<Packet> {
-        let owner = self.share.worker_of(end);
-        if owner == self.share.own {
-            return Some(packet);
-        }
-        if self.crossed {
-            self.out.drop(packet, Reason::WrongWorker);
-        } else {
-            self.out.cross(owner, Crossing::Out(packet));
-        }
-        None
-    }
-
     /// A packet that a peer sent, and whose source that peer may be.
     pub(crate) fn handle_from_wire(&mut self, packet: Packet, via: Via) {
         match self.snapshot.route(packet.header().flow.destination) {
@@ -112,59 +80,8 @@ impl Pass<'_> {
         }
     }
 
-    /// A packet that another worker left to this one. What that one knew of it may be older or
-    /// newer than what this one knows, so all but its judgement is asked again.
-    pub(crate) fn handle_crossing(&mut self, crossing: Crossing) {
-        match crossing {
-            Crossing::Out(packet) => {
-                self.crossed = true;
-                self.handle_from_pods(packet);
-            }
-            Crossing::In(packet, origin) => self.handle_crossing_in(packet, origin),
-            Crossing::Seal(packet) => match self.snapshot.route(packet.header().flow.destination) {
-                _ if !self.share.has_lane(0) => self.out.drop(packet, Reason::WrongWorker),
-                Route::Node(node) => self.lanes.seal_first(self.now, node, packet, self.out),
-                _ => self.out.drop(packet, Reason::UnknownDestination),
-            },
-        }
-    }
-
-    fn handle_crossing_in(&mut self, packet: Packet, origin: Origin) {
-        let flow = packet.header().flow;
-        let proven = match (origin, self.snapshot.route(flow.source)) {
-            (Origin::Here, Route::Pod | Route::Own) => true,
-            (Origin::Node(key), Route::Node(node)) => {
-                let node = self.snapshot.nodes.get(node as usize);
-                node.and_then(|node| node.lanes.first())
-                    .is_some_and(|first| first.key == key)
-            }
-            _ => false,
-        };
-        if !proven {
-            return self.out.drop(packet, Reason::ForgedSource);
-        }
-        if self.share.worker_of(flow.destination) != self.share.own {
-            return self.out.drop(packet, Reason::WrongWorker);
-        }
-        match self.snapshot.route(flow.destination) {
-            Route::Pod | Route::Own => self.inward(packet),
-            _ => self.out.drop(packet, Reason::NotOurs),
-        }
-    }
-
-    /// A packet of this node's for an address of this node, judged out.
-    fn inward_from_here(&mut self, packet: Packet) {
-        let owner = self.share.worker_of(packet.header().flow.destination);
-        if owner == self.share.own {
-            self.inward(packet);
-        } else {
-            let crossing = Crossing::In(packet, Origin::Here);
-            self.out.cross(owner, crossing);
-        }
-    }
-
     /// A packet for an address of this worker's.
-    fn inward(&mut self, packet: Packet) {
+    pub(crate) fn inward(&mut self, packet: Packet) {
         if packet.header().kind == Kind::IcmpError {
             return self.related(packet, Side::In);
         }
@@ -342,58 +259,8 @@ impl Pass<'_> {
             })
     }
 
-    /// An ICMP error: it passes if the packet that it quotes belongs to a known flow, and quotes it
-    /// as its receiver knows it.
-    fn related(&mut self, mut packet: Packet, side: Side) {
-        // An error goes to whom it quotes as the sender (RFC 792), and to nobody else: a pod could
-        // reach anyone with the quote of a flow that it may have.
-        let to = packet.header().flow.destination;
-        let quoted = packet.embedded().filter(|quoted| quoted.source == to);
-        let Some(quoted) = quoted else {
-            return self.out.drop(packet, Reason::NoFlow);
-        };
-        let key = Key {
-            flow: quoted.reverse(),
-            side,
-        };
-        let found = self.flows.find(&key, self.now.time);
-        let Some((slot, role)) = found.filter(|(slot, _)| self.flows.at(*slot).cut.is_none())
-        else {
-            return self.out.drop(packet, Reason::NoFlow);
-        };
-        let (frontend, backend) = (
-            self.flows.at(slot).frontend,
-            self.flows.at(slot).destination,
-        );
-        if let Some(frontend) = frontend {
-            let flow = packet.header().flow;
-            match role {
-                Role::Reply => {
-                    packet.set_embedded_destination(frontend.0, frontend.1);
-                    if flow.source == backend.0 {
-                        packet.set_source(frontend.0, 0);
-                    }
-                }
-                Role::Forward => {
-                    packet.set_embedded_source(backend.0, backend.1);
-                    if flow.destination == frontend.0 {
-                        packet.set_destination(backend.0, 0);
-                    }
-                }
-            }
-        }
-        let route = match side {
-            Side::Out => self.snapshot.route(packet.header().flow.destination),
-            Side::In => Route::Pod,
-        };
-        match self.fits(&packet, route) {
-            Ok(()) => self.send(packet, side, route),
-            Err((reason, _)) => self.out.drop(packet, reason),
-        }
-    }
-
     /// Whether a packet may take its next hop: it has time to live, and the tunnel can carry it.
-    fn fits(&self, packet: &Packet, route: Route) -> Result<(), (Reason, Complaint)> {
+    pub(crate) fn fits(&self, packet: &Packet, route: Route) -> Result<(), (Reason, Complaint)> {
         let header = packet.header();
         if header.ttl <= 1 && route != Route::Own {
             return Err((Reason::TimeExceeded, Complaint::TimeExceeded));
@@ -409,7 +276,7 @@ impl Pass<'_> {
     }
 
     /// Hands a judged and translated packet to its next hop.
-    fn send(&mut self, mut packet: Packet, side: Side, route: Route) {
+    pub(crate) fn send(&mut self, mut packet: Packet, side: Side, route: Route) {
         match (side, route) {
             // The other end is here too: its own judgement follows.
             (Side::Out, Route::Pod | Route::Own) => self.inward_from_here(packet),

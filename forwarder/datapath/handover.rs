@@ -1,0 +1,73 @@
+//! Between the workers of a node: what is whose, and what is asked again of what crosses.
+
+use packet::{Address, Packet};
+
+use crate::pass::Pass;
+use crate::{Crossing, Origin, Reason, Route};
+
+impl Pass<'_> {
+    /// Gives a packet from a TUN back if its flow's end is this worker's; else it crosses, once.
+    pub(crate) fn if_owned(&mut self, end: Address, packet: Packet) -> Option<Packet> {
+        let owner = self.share.worker_of(end);
+        if owner == self.share.own {
+            return Some(packet);
+        }
+        if self.crossed {
+            self.out.drop(packet, Reason::WrongWorker);
+        } else {
+            self.out.cross(owner, Crossing::Out(packet));
+        }
+        None
+    }
+
+    /// A packet that another worker left to this one. What that one knew of it may be older or
+    /// newer than what this one knows, so all but its judgement is asked again.
+    pub(crate) fn handle_crossing(&mut self, crossing: Crossing) {
+        match crossing {
+            Crossing::Out(packet) => {
+                self.crossed = true;
+                self.handle_from_pods(packet);
+            }
+            Crossing::In(packet, origin) => self.handle_crossing_in(packet, origin),
+            Crossing::Seal(packet) => match self.snapshot.route(packet.header().flow.destination) {
+                _ if !self.share.has_lane(0) => self.out.drop(packet, Reason::WrongWorker),
+                Route::Node(node) => self.lanes.seal_first(self.now, node, packet, self.out),
+                _ => self.out.drop(packet, Reason::UnknownDestination),
+            },
+        }
+    }
+
+    fn handle_crossing_in(&mut self, packet: Packet, origin: Origin) {
+        let flow = packet.header().flow;
+        let proven = match (origin, self.snapshot.route(flow.source)) {
+            (Origin::Here, Route::Pod | Route::Own) => true,
+            (Origin::Node(key), Route::Node(node)) => {
+                let node = self.snapshot.nodes.get(node as usize);
+                node.and_then(|node| node.lanes.first())
+                    .is_some_and(|first| first.key == key)
+            }
+            _ => false,
+        };
+        if !proven {
+            return self.out.drop(packet, Reason::ForgedSource);
+        }
+        if self.share.worker_of(flow.destination) != self.share.own {
+            return self.out.drop(packet, Reason::WrongWorker);
+        }
+        match self.snapshot.route(flow.destination) {
+            Route::Pod | Route::Own => self.inward(packet),
+            _ => self.out.drop(packet, Reason::NotOurs),
+        }
+    }
+
+    /// A packet of this node's for an address of this node, judged out.
+    pub(crate) fn inward_from_here(&mut self, packet: Packet) {
+        let owner = self.share.worker_of(packet.header().flow.destination);
+        if owner == self.share.own {
+            self.inward(packet);
+        } else {
+            let crossing = Crossing::In(packet, Origin::Here);
+            self.out.cross(owner, crossing);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! ICMP errors: they belong to the flow whose packet they quote.
+
+use packet::Packet;
+
+use crate::conversation::Role;
+use crate::pass::Pass;
+use crate::{Key, Reason, Route, Side};
+
+impl Pass<'_> {
+    /// An ICMP error that a TUN gave.
+    pub(crate) fn error_from_pods(&mut self, packet: Packet) {
+        let flow = packet.header().flow;
+        let (side, owner) = match self.snapshot.route(flow.source) {
+            // A pod may forward for others: the flow's end is whom the quoted packet went to.
+            Route::Pod | Route::Own => (
+                Side::Out,
+                packet.embedded().map_or(flow.source, |q| q.destination),
+            ),
+            Route::World => (Side::In, flow.destination),
+            Route::Node(_) | Route::Nowhere => {
+                return self.out.drop(packet, Reason::ForgedSource);
+            }
+        };
+        if let Some(packet) = self.if_owned(owner, packet) {
+            self.related(packet, side);
+        }
+    }
+
+    /// An ICMP error: it passes if the packet that it quotes belongs to a known flow, and quotes it
+    /// as its receiver knows it.
+    pub(crate) fn related(&mut self, mut packet: Packet, side: Side) {
+        // An error goes to whom it quotes as the sender (RFC 792), and to nobody else: a pod could
+        // reach anyone with the quote of a flow that it may have.
+        let to = packet.header().flow.destination;
+        let quoted = packet.embedded().filter(|quoted| quoted.source == to);
+        let Some(quoted) = quoted else {
+            return self.out.drop(packet, Reason::NoFlow);
+        };
+        let key = Key {
+            flow: quoted.reverse(),
+            side,
+        };
+        let found = self.flows.find(&key, self.now.time);
+        let Some((slot, role)) = found.filter(|(slot, _)| self.flows.at(*slot).cut.is_none())
+        else {
+            return self.out.drop(packet, Reason::NoFlow);
+        };
+        let (frontend, backend) = (
+            self.flows.at(slot).frontend,
+            self.flows.at(slot).destination,
+        );
+        if let Some(frontend) = frontend {
+            let flow = packet.header().flow;
+            match role {
+                Role::Reply => {
+                    packet.set_embedded_destination(frontend.0, frontend.1);
+                    if flow.source == backend.0 {
+                        packet.set_source(frontend.0, 0);
+                    }
+                }
+                Role::Forward => {
+                    packet.set_embedded_source(backend.0, backend.1);
+                    if flow.destination == frontend.0 {
+                        packet.set_destination(backend.0, 0);
+                    }
+                }
+            }
+        }
+        let route = match side {
+            Side::Out => self.snapshot.route(packet.header().flow.destination),
+            Side::In => Route::Pod,
+        };
+        match self.fits(&packet, route) {
+            Ok(()) => self.send(packet, side, route),
+            Err((reason, _)) => self.out.drop(packet, reason),
+        }
+    }
+}
