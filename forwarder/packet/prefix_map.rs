@@ -2,78 +2,131 @@
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use core::ops::{BitAnd, BitOr, BitXor, Not};
 
 use crate::{Address, Prefix};
 
+/// Most prefixes of a chunk: what a change moves at most. One that is full becomes two.
+/// In tests few, so that small maps have many.
+const CHUNK_MAX: usize = if cfg!(test) { 8 } else { 256 };
+/// Prefixes of a chunk that is made at once: room for changes is left.
+const CHUNK_FILL: usize = CHUNK_MAX / 4 * 3;
+
 /// A map from prefixes to values that finds the longest prefix of an address.
 ///
-/// Prefixes stand sorted, and each knows the longest other one that covers it. They never overlap
-/// in part, so the longest match of an address is its predecessor in that order, or one of those
-/// that cover that. A look-up is a binary search and a few steps outwards; a change moves what
-/// stands behind it, so many changes are best made at once ([`PrefixMap::extend`], `collect`).
+/// Prefixes stand sorted, in chunks, and each knows the lengths of all others that cover it. They
+/// never overlap in part, so the longest match of an address is its predecessor in that order, or
+/// one of those that cover that: a look-up is one binary search, or two where prefixes nest. A
+/// change moves part of one chunk, and touches whom the prefix covers.
 #[derive(Clone, Debug)]
 pub struct PrefixMap<V> {
     v4: Family<u32, V>,
     v6: Family<u128, V>,
 }
 
-/// An address of one family as a number: the fewer bytes, the more of them in a cache line.
-trait Key: Copy + Ord {
+/// An address of one family as a number: the fewer bytes, the more of them in a cache line. It is
+/// also a set of lengths, without that of a host: no other prefix is covered by a host.
+trait Key:
+    Copy
+    + Ord
+    + BitAnd<Output = Self>
+    + BitOr<Output = Self>
+    + BitXor<Output = Self>
+    + Not<Output = Self>
+{
+    const NONE: Self;
     fn of(address: Address) -> Self;
     fn address(self) -> Address;
+    /// How many upper bits are zero.
+    fn leading_zeros(self) -> u8;
+    /// The upper `length` bits set.
+    fn mask(length: u8) -> Self;
+    /// The set of one length; empty for that of a host.
+    fn only(length: u8) -> Self;
+    /// The set of all lengths up to this one.
+    fn up_to(length: u8) -> Self;
+    /// The longest length of a set.
+    fn longest(self) -> Option<u8>;
+
     /// Whether the upper `length` bits are the same.
-    fn agrees(self, other: Self, length: u8) -> bool;
-}
-
-impl Key for u32 {
     #[inline]
-    fn of(address: Address) -> u32 {
-        u128::of(address) as u32
-    }
-
-    fn address(self) -> Address {
-        Address::from_v4(self.to_be_bytes())
-    }
-
-    #[inline]
-    fn agrees(self, other: u32, length: u8) -> bool {
-        (self ^ other).leading_zeros() >= u32::from(length)
+    fn agrees(self, other: Self, length: u8) -> bool {
+        (self ^ other).leading_zeros() >= length
     }
 }
 
-impl Key for u128 {
-    #[inline]
-    fn of(address: Address) -> u128 {
-        u128::from_be_bytes(*address.octets())
-    }
+macro_rules! key {
+    ($number:ident, $from_octets:path) => {
+        impl Key for $number {
+            const NONE: $number = 0;
 
-    fn address(self) -> Address {
-        Address::from_v6(self.to_be_bytes())
-    }
+            #[inline]
+            fn of(address: Address) -> $number {
+                u128::from_be_bytes(*address.octets()) as $number
+            }
 
-    #[inline]
-    fn agrees(self, other: u128, length: u8) -> bool {
-        (self ^ other).leading_zeros() >= u32::from(length)
-    }
+            fn address(self) -> Address {
+                $from_octets(self.to_be_bytes())
+            }
+
+            #[inline]
+            fn leading_zeros(self) -> u8 {
+                $number::leading_zeros(self) as u8
+            }
+
+            #[inline]
+            fn mask(length: u8) -> $number {
+                let host = $number::BITS - u32::from(length);
+                $number::MAX.checked_shl(host).unwrap_or(0)
+            }
+
+            #[inline]
+            fn only(length: u8) -> $number {
+                (1 as $number).checked_shl(u32::from(length)).unwrap_or(0)
+            }
+
+            #[inline]
+            fn up_to(length: u8) -> $number {
+                let longer = $number::BITS.saturating_sub(u32::from(length) + 1);
+                $number::MAX >> longer
+            }
+
+            #[inline]
+            fn longest(self) -> Option<u8> {
+                self.checked_ilog2().map(|length| length as u8)
+            }
+        }
+    };
 }
 
-/// The prefixes of one family; place for place, three columns.
+key!(u32, Address::from_v4);
+key!(u128, Address::from_v6);
+
+/// The prefixes of one family.
 #[derive(Clone, Debug)]
 struct Family<K, V> {
+    /// Key and length of the first prefix of each chunk.
+    firsts: Vec<(K, u8)>,
+    chunks: Vec<Chunk<K, V>>,
+    len: usize,
+}
+
+/// Some of them that follow each other; place for place, four columns. None is empty.
+#[derive(Clone, Debug)]
+struct Chunk<K, V> {
     keys: Vec<K>,
-    shapes: Vec<Shape>,
+    lengths: Vec<u8>,
+    /// The lengths of the other prefixes that cover this one.
+    covers: Vec<K>,
     values: Vec<V>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    length: u8,
-    /// Place of the longest other prefix that covers it.
-    parent: u32,
+/// Where a prefix stands: its chunk, and the place in that.
+#[derive(Clone, Copy)]
+struct Place {
+    chunk: usize,
+    at: usize,
 }
-
-/// The parent of a prefix that nothing covers.
-const NONE: u32 = u32::MAX;
 
 impl<V> PrefixMap<V> {
     /// An empty map.
@@ -110,27 +163,25 @@ impl<V> PrefixMap<V> {
 
     /// Takes everything out.
     pub fn clear(&mut self) {
-        self.v4.clear();
-        self.v6.clear();
+        self.v4 = Family::new();
+        self.v6 = Family::new();
     }
 
     /// The value of exactly this prefix.
     pub fn get(&self, prefix: &Prefix) -> Option<&V> {
         if prefix.is_v4() {
-            self.v4.find(prefix).ok().map(|at| &self.v4.values[at])
+            self.v4.get(prefix)
         } else {
-            self.v6.find(prefix).ok().map(|at| &self.v6.values[at])
+            self.v6.get(prefix)
         }
     }
 
     /// The value of exactly this prefix, to be changed.
     pub fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut V> {
         if prefix.is_v4() {
-            let at = self.v4.find(prefix).ok()?;
-            Some(&mut self.v4.values[at])
+            self.v4.get_mut(prefix)
         } else {
-            let at = self.v6.find(prefix).ok()?;
-            Some(&mut self.v6.values[at])
+            self.v6.get_mut(prefix)
         }
     }
 
@@ -151,7 +202,7 @@ impl<V> PrefixMap<V> {
 
     /// How many prefixes there are.
     pub fn len(&self) -> usize {
-        self.v4.keys.len() + self.v6.keys.len()
+        self.v4.len + self.v6.len
     }
 
     /// Whether there is none.
@@ -186,143 +237,231 @@ impl<V> FromIterator<(Prefix, V)> for PrefixMap<V> {
 impl<K: Key, V> Family<K, V> {
     const fn new() -> Family<K, V> {
         Family {
-            keys: Vec::new(),
-            shapes: Vec::new(),
-            values: Vec::new(),
+            firsts: Vec::new(),
+            chunks: Vec::new(),
+            len: 0,
         }
     }
 
     #[inline]
     fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
         let key = K::of(address);
-        // Behind the last prefix that begins at or before the address.
-        let end = self.keys.partition_point(|&k| k <= key);
-        let mut at = end.checked_sub(1)?;
-        loop {
-            let shape = self.shapes[at];
-            if self.keys[at].agrees(key, shape.length) {
-                return Some((self.prefix(at), &self.values[at]));
-            }
-            if shape.parent == NONE {
-                return None;
-            }
-            at = shape.parent as usize;
+        // The last prefix that begins at or before the address.
+        let before = self.firsts.partition_point(|first| first.0 <= key);
+        let chunk = &self.chunks[before.checked_sub(1)?];
+        let at = chunk.keys.partition_point(|&k| k <= key).checked_sub(1)?;
+        if chunk.keys[at].agrees(key, chunk.lengths[at]) {
+            return Some((chunk.prefix(at), &chunk.values[at]));
         }
+        // Else the longest of those that cover that one, and the address as well.
+        let common = (chunk.keys[at] ^ key).leading_zeros();
+        let length = (chunk.covers[at] & K::up_to(common)).longest()?;
+        let place = self.find(key & K::mask(length), length).ok()?;
+        let chunk = &self.chunks[place.chunk];
+        Some((chunk.prefix(place.at), &chunk.values[place.at]))
     }
 
     fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
-        let at = match self.find(&prefix) {
-            Ok(at) => return Some(core::mem::replace(&mut self.values[at], value)),
-            Err(at) => at,
-        };
-        assert!(self.keys.len() < NONE as usize, "more prefixes than places");
         let (key, length) = (K::of(prefix.address()), prefix.length());
-        let parent = self.parent_of(at, key);
-        // Whoever stands behind moves by one, and whoever it covers has a nearer parent now.
-        for (key_behind, shape) in self.keys[at..].iter().zip(&mut self.shapes[at..]) {
-            if shape.parent == parent && key_behind.agrees(key, length) {
-                shape.parent = at as u32;
-            } else if shape.parent != NONE && shape.parent as usize >= at {
-                shape.parent += 1;
+        let place = match self.find(key, length) {
+            Ok(Place { chunk, at }) => {
+                let old = &mut self.chunks[chunk].values[at];
+                return Some(core::mem::replace(old, value));
             }
+            Err(place) => place,
+        };
+        if self.chunks.is_empty() {
+            self.append(key, length, value);
+            return None;
         }
-        self.keys.insert(at, key);
-        self.shapes.insert(at, Shape { length, parent });
-        self.values.insert(at, value);
+        let covers = self.covers_at(place, key);
+        self.tell_covered(place, key, length, |covers| covers | K::only(length));
+        let Place { chunk, at } = place;
+        self.chunks[chunk].insert(at, key, length, covers, value);
+        self.len += 1;
+        if at == 0 {
+            self.firsts[chunk] = (key, length);
+        }
+        if self.chunks[chunk].keys.len() > CHUNK_MAX {
+            let upper = self.chunks[chunk].split();
+            self.firsts
+                .insert(chunk + 1, (upper.keys[0], upper.lengths[0]));
+            self.chunks.insert(chunk + 1, upper);
+        }
         None
     }
 
     fn remove(&mut self, prefix: &Prefix) -> Option<V> {
-        let at = self.find(prefix).ok()?;
-        let parent = self.shapes[at].parent;
-        for shape in &mut self.shapes[at + 1..] {
-            if shape.parent as usize == at {
-                shape.parent = parent;
-            } else if shape.parent != NONE && shape.parent as usize > at {
-                shape.parent -= 1;
-            }
+        let (key, length) = (K::of(prefix.address()), prefix.length());
+        let place = self.find(key, length).ok()?;
+        self.tell_covered(place, key, length, |covers| covers & !K::only(length));
+        let Place { chunk, at } = place;
+        let value = self.chunks[chunk].remove(at);
+        self.len -= 1;
+        let left = &self.chunks[chunk];
+        if left.keys.is_empty() {
+            self.chunks.remove(chunk);
+            self.firsts.remove(chunk);
+        } else if at == 0 {
+            self.firsts[chunk] = (left.keys[0], left.lengths[0]);
         }
-        self.keys.remove(at);
-        self.shapes.remove(at);
-        Some(self.values.remove(at))
+        Some(value)
     }
 
     fn extend(&mut self, items: Vec<(Prefix, V)>) {
-        if items.is_empty() {
+        // What sorts everything anew pays for many.
+        if items.len() < self.len / 16 {
+            for (prefix, value) in items {
+                self.insert(prefix, value);
+            }
             return;
         }
-        let old: Vec<Prefix> = (0..self.keys.len()).map(|at| self.prefix(at)).collect();
-        let mut all: Vec<(Prefix, V)> = old.into_iter().zip(self.values.drain(..)).collect();
+        let mut all: Vec<(Prefix, V)> = self.take().collect();
         all.extend(items);
         // Stable, so that of equal prefixes the last stands last.
         all.sort_by_key(|(prefix, _)| *prefix);
-        self.clear();
-        let mut last = None;
-        for (prefix, value) in all {
-            if last == Some(prefix) {
-                self.values.pop();
-            } else {
-                let (length, parent) = (prefix.length(), NONE);
-                self.keys.push(K::of(prefix.address()));
-                self.shapes.push(Shape { length, parent });
+        let mut all = all.into_iter().peekable();
+        while let Some((prefix, value)) = all.next() {
+            if all.peek().is_none_or(|(next, _)| *next != prefix) {
+                self.append(K::of(prefix.address()), prefix.length(), value);
             }
-            self.values.push(value);
-            last = Some(prefix);
         }
-        self.link();
     }
 
     fn retain(&mut self, keep: &mut impl FnMut(&Prefix, &mut V) -> bool) {
-        let prefixes: Vec<Prefix> = (0..self.keys.len()).map(|at| self.prefix(at)).collect();
-        let mut place = 0;
-        let mut kept = Vec::with_capacity(prefixes.len());
-        self.values.retain_mut(|value| {
-            let keeps = keep(&prefixes[place], value);
-            if keeps {
-                kept.push(place);
+        for (prefix, mut value) in self.take() {
+            if keep(&prefix, &mut value) {
+                self.append(K::of(prefix.address()), prefix.length(), value);
             }
-            place += 1;
-            keeps
-        });
-        self.keys = kept.iter().map(|&at| self.keys[at]).collect();
-        self.shapes = kept.iter().map(|&at| self.shapes[at]).collect();
-        self.link();
-    }
-
-    fn clear(&mut self) {
-        self.keys.clear();
-        self.shapes.clear();
-        self.values.clear();
-    }
-
-    /// Finds everybody's parent anew.
-    fn link(&mut self) {
-        assert!(self.keys.len() < NONE as usize, "more prefixes than places");
-        for at in 0..self.keys.len() {
-            self.shapes[at].parent = self.parent_of(at, self.keys[at]);
         }
     }
 
-    /// The parent of a prefix at `at`: in sorted order it is the nearest one before that covers,
-    /// and those that cover the one just before are the chain of its parents.
-    fn parent_of(&self, at: usize, key: K) -> u32 {
-        let mut parent = at.checked_sub(1).map_or(NONE, |before| before as u32);
-        while parent != NONE {
-            let candidate = parent as usize;
-            let shape = self.shapes[candidate];
-            if self.keys[candidate].agrees(key, shape.length) {
-                break;
-            }
-            parent = shape.parent;
-        }
-        parent
+    /// Takes everything out, in order.
+    fn take(&mut self) -> impl Iterator<Item = (Prefix, V)> + use<K, V> {
+        let old = core::mem::replace(self, Family::new());
+        old.chunks.into_iter().flat_map(|chunk| {
+            let prefixes = chunk.keys.into_iter().zip(chunk.lengths);
+            prefixes
+                .map(|(key, length)| Prefix::assume(key.address(), length))
+                .zip(chunk.values)
+        })
     }
 
-    fn find(&self, prefix: &Prefix) -> Result<usize, usize> {
-        let (key, length) = (K::of(prefix.address()), prefix.length());
+    /// Adds a prefix behind all others.
+    fn append(&mut self, key: K, length: u8, value: V) {
+        let full = |chunk: &Chunk<K, V>| chunk.keys.len() >= CHUNK_FILL;
+        let end = Place {
+            chunk: self.chunks.len().saturating_sub(1),
+            at: self.chunks.last().map_or(0, |chunk| chunk.keys.len()),
+        };
+        let covers = self.covers_at(end, key);
+        if self.chunks.last().is_none_or(full) {
+            self.chunks.push(Chunk::new());
+            self.firsts.push((key, length));
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.insert(chunk.keys.len(), key, length, covers, value);
+            self.len += 1;
+        }
+    }
+
+    /// The lengths of all that cover a prefix at `place`: in sorted order its predecessor, and
+    /// those that cover that one, as far as they hold the key.
+    fn covers_at(&self, place: Place, key: K) -> K {
+        // Only before all others a place is the first of its chunk.
+        let Some(before) = place.at.checked_sub(1) else {
+            return K::NONE;
+        };
+        let chunk = &self.chunks[place.chunk];
+        let common = (chunk.keys[before] ^ key).leading_zeros();
+        (chunk.covers[before] | K::only(chunk.lengths[before])) & K::up_to(common)
+    }
+
+    /// Changes what they know of all that a prefix covers, which follow `place`.
+    fn tell_covered(&mut self, place: Place, key: K, length: u8, change: impl Fn(K) -> K) {
+        let mut from = place.at;
+        for chunk in &mut self.chunks[place.chunk..] {
+            for (other, covers) in chunk.keys[from..].iter().zip(&mut chunk.covers[from..]) {
+                if !other.agrees(key, length) {
+                    return;
+                }
+                *covers = change(*covers);
+            }
+            from = 0;
+        }
+    }
+
+    fn get(&self, prefix: &Prefix) -> Option<&V> {
+        let place = self.find(K::of(prefix.address()), prefix.length()).ok()?;
+        self.chunks[place.chunk].values.get(place.at)
+    }
+
+    fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut V> {
+        let place = self.find(K::of(prefix.address()), prefix.length()).ok()?;
+        self.chunks[place.chunk].values.get_mut(place.at)
+    }
+
+    /// Where a prefix stands, or would.
+    fn find(&self, key: K, length: u8) -> Result<Place, Place> {
+        let behind = self.firsts.partition_point(|first| *first <= (key, length));
+        let chunk = behind.saturating_sub(1);
+        let found = self
+            .chunks
+            .get(chunk)
+            .map_or(Err(0), |c| c.find(key, length));
+        match found {
+            Ok(at) => Ok(Place { chunk, at }),
+            Err(at) => Err(Place { chunk, at }),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
+        self.chunks.iter().flat_map(|chunk| {
+            let values = chunk.values.iter().enumerate();
+            values.map(|(at, value)| (chunk.prefix(at), value))
+        })
+    }
+}
+
+impl<K: Key, V> Chunk<K, V> {
+    fn new() -> Chunk<K, V> {
+        Chunk {
+            keys: Vec::new(),
+            lengths: Vec::new(),
+            covers: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    fn insert(&mut self, at: usize, key: K, length: u8, covers: K, value: V) {
+        self.keys.insert(at, key);
+        self.lengths.insert(at, length);
+        self.covers.insert(at, covers);
+        self.values.insert(at, value);
+    }
+
+    fn remove(&mut self, at: usize) -> V {
+        self.keys.remove(at);
+        self.lengths.remove(at);
+        self.covers.remove(at);
+        self.values.remove(at)
+    }
+
+    /// Gives its upper half away.
+    fn split(&mut self) -> Chunk<K, V> {
+        let half = self.keys.len() / 2;
+        Chunk {
+            keys: self.keys.split_off(half),
+            lengths: self.lengths.split_off(half),
+            covers: self.covers.split_off(half),
+            values: self.values.split_off(half),
+        }
+    }
+
+    fn find(&self, key: K, length: u8) -> Result<usize, usize> {
         let mut at = self.keys.partition_point(|&k| k < key);
         while self.keys.get(at) == Some(&key) {
-            match self.shapes[at].length.cmp(&length) {
+            match self.lengths[at].cmp(&length) {
                 Ordering::Less => at += 1,
                 Ordering::Equal => return Ok(at),
                 Ordering::Greater => break,
@@ -332,14 +471,7 @@ impl<K: Key, V> Family<K, V> {
     }
 
     fn prefix(&self, at: usize) -> Prefix {
-        Prefix::assume(self.keys[at].address(), self.shapes[at].length)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
-        self.values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| (self.prefix(at), value))
+        Prefix::assume(self.keys[at].address(), self.lengths[at])
     }
 }
 
