@@ -26,7 +26,10 @@ impl Lane {
         let (Some(ours), Some(peer)) = (&self.identity, self.peers.at(slot)) else {
             return;
         };
-        let (Some(remote), Some(statics)) = (peer.endpoint, &peer.statics) else {
+        let Some(remote) = peer.endpoint else {
+            return;
+        };
+        let Some(statics) = ours.statics(&peer.key, &mut peer.statics) else {
             return;
         };
         if !peer.deadlines.may_initiate(now.time) {
@@ -154,7 +157,8 @@ impl Lane {
         let id = self.peers.by_key(received.peer());
         let id = id.ok_or(Refused::InitiatorUnknown)?;
         let peer = self.peers.find_mut(id).ok_or(Refused::InitiatorUnknown)?;
-        let statics = peer.statics.as_ref().ok_or(Refused::InitiationForged)?;
+        let statics = ours.statics(&peer.key, &mut peer.statics);
+        let statics = statics.ok_or(Refused::InitiationForged)?;
         let verified = received.verify(statics);
         let verified = verified.ok_or(Refused::InitiationForged)?;
         if verified.stamp() <= peer.newest_stamp {

@@ -34,9 +34,21 @@ impl Identity {
         }
     }
 
-    /// The exchange of both static keys, which every handshake with this peer uses; `None` for a
-    /// key of low order.
-    pub(crate) fn exchange(&self, peer: &PublicKey) -> Option<Secret> {
+    /// The exchange of both static keys, which every handshake with this peer uses, made once into
+    /// `made`: when it is needed, for it takes 40 us, and a lane may be given many peers at once, or
+    /// another key. `None` for our own key, and for one of low order.
+    pub(crate) fn statics<'a>(
+        &self,
+        peer: &PublicKey,
+        made: &'a mut Option<Secret>,
+    ) -> Option<&'a Secret> {
+        if made.is_none() && self.public != *peer {
+            *made = self.exchange(peer);
+        }
+        made.as_ref()
+    }
+
+    fn exchange(&self, peer: &PublicKey) -> Option<Secret> {
         crypto::exchange(&self.scalar, peer.as_bytes())
     }
 }
@@ -82,7 +94,7 @@ pub(crate) struct Finished {
 }
 
 impl Handshake<Initiated> {
-    /// Makes the first message to `peer`. `statics` is [`Identity::exchange`] with it; `None` for
+    /// Makes the first message to `peer`. `statics` is [`Identity::statics`] with it; `None` for
     /// a peer of low order.
     pub(crate) fn initiate(
         ours: &Identity,
@@ -159,7 +171,7 @@ impl Handshake<Received> {
         &self.state.peer
     }
 
-    /// Verifies that claim; `statics` is [`Identity::exchange`] with that peer.
+    /// Verifies that claim; `statics` is [`Identity::statics`] with that peer.
     pub(crate) fn verify(mut self, statics: &Secret) -> Option<Handshake<Verified>> {
         let key = self.noise.mix_key_for_message(&statics.0);
         let message = &self.state.initiation;

@@ -90,7 +90,11 @@ impl Lane {
             }
             peer.send(now.time, self.own, packet, out);
             self.renew_after_sending(now, slot, out);
-        } else if self.identity.is_none() || peer.statics.is_none() {
+        } else if self
+            .identity
+            .as_ref()
+            .is_none_or(|ours| ours.public == peer.key)
+        {
             return refuse(packet, Refused::KeyMissing, out);
         } else {
             peer.queue.push(packet, &mut self.waiting, out);

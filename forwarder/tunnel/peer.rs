@@ -11,7 +11,7 @@ use packet::Time;
 use crate::cookie::Cookie;
 use crate::crypto::Secret;
 use crate::deadlines::Deadlines;
-use crate::handshake::{Handshake, Identity, Initiated};
+use crate::handshake::{Handshake, Initiated};
 use crate::keys::{PresharedKey, PublicKey};
 use crate::messages::MacKey;
 use crate::queue::Queue;
@@ -30,6 +30,7 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) key: PublicKey,
     pub(crate) macs: MacKey,
+    /// [`Identity::statics`](crate::handshake::Identity::statics), once it was needed.
     pub(crate) statics: Option<Secret>,
     pub(crate) preshared: Option<PresharedKey>,
     pub(crate) endpoint: Option<SocketAddr>,
@@ -99,12 +100,7 @@ struct Slot {
 
 impl Peers {
     /// Adds a peer whose key is not among them yet.
-    pub(crate) fn add(
-        &mut self,
-        key: PublicKey,
-        ours: Option<&Identity>,
-        stamps: Stamps,
-    ) -> PeerId {
+    pub(crate) fn add(&mut self, key: PublicKey, stamps: Stamps) -> PeerId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.slots.len() as u32 - 1
@@ -118,7 +114,7 @@ impl Peers {
             id,
             key,
             macs: MacKey::of(&key),
-            statics: ours.and_then(|ours| ours.exchange(&key)),
+            statics: None,
             preshared: None,
             endpoint: None,
             cookie: Cookie::default(),
@@ -180,7 +176,13 @@ impl Peers {
 
     /// All of them, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
-        self.slots.iter().filter_map(|slot| slot.peer.as_deref())
+        self.iter_from(0)
+    }
+
+    /// Those at a place and behind it.
+    pub(crate) fn iter_from(&self, place: usize) -> impl Iterator<Item = &Peer> {
+        let slots = self.slots.get(place..).unwrap_or_default();
+        slots.iter().filter_map(|slot| slot.peer.as_deref())
     }
 
     /// The places of all of them.

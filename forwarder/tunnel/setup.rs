@@ -87,10 +87,7 @@ impl Lane {
                 self.indices.free(index);
             }
             peer.cookie.wipe();
-            let ours = self.identity.as_ref();
-            peer.statics = ours
-                .filter(|ours| ours.public != peer.key)
-                .and_then(|ours| ours.exchange(&peer.key));
+            peer.statics = None;
             peer.deadlines.established();
             peer.deadlines.wiped();
             if !peer.queue.is_empty() || peer.deadlines.interval() != 0 {
@@ -117,7 +114,7 @@ impl Lane {
         if self.peers.len() >= PEERS_MAX {
             return Err(LaneError::PeersFull);
         }
-        Ok(self.peers.add(key, self.identity.as_ref(), self.stamps))
+        Ok(self.peers.add(key, self.stamps))
     }
 
     /// Removes a peer with all that it has; what waited for it is dropped and counted.
@@ -172,7 +169,9 @@ impl Lane {
 
     /// Takes all prefixes of a peer.
     pub fn disallow_all(&mut self, peer: PeerId) {
-        self.allowed.remove(peer);
+        if self.peers.find(peer).is_some() {
+            self.allowed.remove(peer);
+        }
     }
 
     /// The lane's number, which its trains carry.
@@ -195,10 +194,15 @@ impl Lane {
         self.peers.by_key(key)
     }
 
-    /// The status of every peer.
+    /// The status of every peer, in the order of [`PeerId::index`].
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
-        let mut allowed = self.allowed.by_peer();
-        self.peers.iter().map(move |peer| PeerStatus {
+        self.peers_from(0)
+    }
+
+    /// The same, of those whose place is `index` or behind it: a lane with many is best asked bit by
+    /// bit, between two batches.
+    pub fn peers_from(&self, index: usize) -> impl Iterator<Item = PeerStatus> {
+        self.peers.iter_from(index).map(|peer| PeerStatus {
             id: peer.id,
             key: peer.key,
             endpoint: peer.endpoint,
@@ -208,7 +212,7 @@ impl Lane {
             tx_bytes: peer.sent_bytes,
             rx_bytes: peer.received_bytes,
             keepalive_s: peer.deadlines.interval(),
-            allowed: allowed.remove(&peer.id).unwrap_or_default(),
+            allowed: self.allowed.of(peer.id).collect(),
         })
     }
 
