@@ -181,6 +181,9 @@ fn nonce(counter: u64) -> Nonce {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;

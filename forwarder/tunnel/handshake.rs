@@ -246,6 +246,9 @@ impl Handshake<Finished> {
 }
 
 #[cfg(test)]
+mod against_snow;
+
+#[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;

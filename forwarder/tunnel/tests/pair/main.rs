@@ -5,6 +5,7 @@
 //!   pods 10.0.0.1                          pods 10.0.0.2
 //! ```
 
+mod against_boringtun;
 mod bounds;
 mod fuzz;
 mod garbage;

@@ -1,0 +1,227 @@
+//! A lane against boringtun, an implementation of WireGuard that we did not write, in one process:
+//! both roles, with and without a pre-shared key, and data both ways.
+
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519::{PublicKey, StaticSecret};
+use packet::{Address, Buf, Now, Offload, Packet, Time, echo_request};
+use tunnel::{Inner, Lane, Outbox, PeerId, PresharedKey, PrivateKey};
+
+const OURS: [u8; 32] = [1; 32];
+const THEIRS: [u8; 32] = [2; 32];
+const UNIX_NS: u64 = 1_800_000_000_000_000_000;
+
+/// Our lane and their tunnel.
+struct Both {
+    lane: Lane,
+    peer: PeerId,
+    out: Outbox,
+    tunn: Tunn,
+    now: Now,
+}
+
+impl Both {
+    fn new(psk: Option<[u8; 32]>) -> Both {
+        let now = Now {
+            time: Time::ZERO,
+            unix_ns: UNIX_NS,
+        };
+        let mut lane = Lane::new(0, PrivateKey::from_bytes(OURS), [3; 32]);
+        let (ours, theirs) = (StaticSecret::from(OURS), StaticSecret::from(THEIRS));
+        let key = tunnel::PublicKey::from_bytes(PublicKey::from(&theirs).to_bytes());
+        let peer = lane.add_peer(now, key).unwrap();
+        lane.set_preshared_key(peer, psk.map(PresharedKey::from_bytes));
+        lane.set_endpoint(peer, "192.0.2.2:2000".parse().unwrap());
+        Both {
+            lane,
+            peer,
+            out: Outbox::new(0, 32, 32),
+            tunn: Tunn::new(theirs, PublicKey::from(&ours), psk, None, 7, None),
+            now,
+        }
+    }
+
+    /// A pod of ours sends; gives what leaves for the wire.
+    fn we_send(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
+        let packet = Packet::parse(self.buf(packet), Offload::default()).unwrap();
+        self.lane.seal(self.now, self.peer, packet, &mut self.out);
+        self.wire()
+    }
+
+    fn buf(&mut self, bytes: &[u8]) -> Buf {
+        let mut buf = self.out.arena.take().unwrap();
+        buf.extend(bytes);
+        buf
+    }
+
+    fn wire(&mut self) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        while let Some(train) = self.out.wire.pop() {
+            let bytes = train.buf.as_slice();
+            datagrams.extend(bytes.chunks(train.buf.stride()).map(<[u8]>::to_vec));
+            self.out.arena.put(train.buf);
+        }
+        datagrams
+    }
+
+    /// A pod of theirs sends; gives what leaves for the wire.
+    fn they_send(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
+        let mut room = [0; 2048];
+        match self.tunn.encapsulate(packet, &mut room) {
+            TunnResult::WriteToNetwork(datagram) => vec![datagram.to_vec()],
+            TunnResult::Done => Vec::new(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// They receive a datagram: what leaves for the wire, and what their pod gets.
+    fn they_receive(&mut self, datagram: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let (mut answers, mut packets) = (Vec::new(), Vec::new());
+        let mut room = [0; 2048];
+        let mut result = self.tunn.decapsulate(None, datagram, &mut room);
+        loop {
+            match result {
+                TunnResult::WriteToNetwork(answer) => answers.push(answer.to_vec()),
+                TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                    packets.push(packet.to_vec());
+                    return (answers, packets);
+                }
+                TunnResult::Done => return (answers, packets),
+                TunnResult::Err(error) => panic!("boringtun refuses: {error:?}"),
+            }
+            result = self.tunn.decapsulate(None, &[], &mut room);
+        }
+    }
+
+    /// We receive a datagram: what leaves for the wire, and what our pod gets.
+    fn we_receive(&mut self, datagram: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let mut train = self.buf(datagram);
+        let mut opened: Vec<Inner> = Vec::new();
+        let from = "192.0.2.2:2000".parse().unwrap();
+        self.lane
+            .open(self.now, from, 0, &mut train, &mut opened, &mut self.out);
+        let packets = opened
+            .iter()
+            .map(|inner| train.as_slice()[inner.start as usize..][..inner.length as usize].to_vec())
+            .collect();
+        self.out.arena.put(train);
+        assert_eq!(self.out.refused.total(), 0, "{:?}", self.out.refused);
+        (self.wire(), packets)
+    }
+
+    /// Carries datagrams, first to us or to them, until none is under way; gives what both pods got.
+    fn carry(&mut self, mut datagrams: Vec<Vec<u8>>, mut to_us: bool) -> [Vec<Vec<u8>>; 2] {
+        let mut got = [Vec::new(), Vec::new()];
+        for _ in 0..8 {
+            let mut next = Vec::new();
+            for datagram in datagrams {
+                let (answers, packets) = if to_us {
+                    self.we_receive(&datagram)
+                } else {
+                    self.they_receive(&datagram)
+                };
+                next.extend(answers);
+                got[usize::from(!to_us)].extend(packets);
+            }
+            (datagrams, to_us) = (next, !to_us);
+        }
+        assert!(datagrams.is_empty(), "they do not come to rest");
+        got
+    }
+}
+
+fn ping(from_us: bool, sequence: u16, payload: usize) -> Vec<u8> {
+    let pods = [[10, 0, 0, 1], [10, 0, 0, 2]].map(Address::from_v4);
+    let (from, to) = if from_us {
+        (pods[0], pods[1])
+    } else {
+        (pods[1], pods[0])
+    };
+    let mut buf = packet::Arena::new(0, 1).take().unwrap();
+    echo_request(from, to, 7, sequence, &vec![0xab; payload], &mut buf);
+    buf.as_slice().to_vec()
+}
+
+/// Packets of many lengths, both ways, in a session that is there.
+fn talk(both: &mut Both) {
+    for sequence in 0..40 {
+        let payload = usize::from(sequence) * 33;
+        let (ours, theirs) = (
+            ping(true, sequence, payload),
+            ping(false, sequence, payload),
+        );
+        let datagrams = both.we_send(&ours);
+        assert_eq!(both.carry(datagrams, false), [vec![], vec![ours]]);
+        let datagrams = both.they_send(&theirs);
+        assert_eq!(both.carry(datagrams, true), [vec![theirs], vec![]]);
+    }
+}
+
+#[test]
+fn boringtun_answers_our_handshake_and_both_talk() {
+    for psk in [None, Some([5; 32])] {
+        let mut both = Both::new(psk);
+        let first = ping(true, 1, 100);
+        let datagrams = both.we_send(&first);
+        assert_eq!(both.carry(datagrams, false), [vec![], vec![first]]);
+        talk(&mut both);
+    }
+}
+
+#[test]
+fn we_answer_the_handshake_of_boringtun_and_both_talk() {
+    for psk in [None, Some([5; 32])] {
+        let mut both = Both::new(psk);
+        let first = ping(false, 1, 100);
+        let datagrams = both.they_send(&first);
+        assert_eq!(both.carry(datagrams, true), [vec![first], vec![]]);
+        talk(&mut both);
+    }
+}
+
+#[test]
+fn a_handshake_of_each_side_after_the_other_leaves_both_talking() {
+    let mut both = Both::new(None);
+    for round in 0..6 {
+        // Their clock is the real one, ours is not; what counts is that stamps increase.
+        both.now.unix_ns += 1_000_000_000;
+        both.now.time = both.now.time + std::time::Duration::from_secs(130);
+        let mut room = [0; 256];
+        if round % 2 == 0 {
+            let first = both.tunn.format_handshake_initiation(&mut room, true);
+            let TunnResult::WriteToNetwork(first) = first else {
+                panic!("boringtun begins no handshake: {first:?}")
+            };
+            let first = vec![first.to_vec()];
+            both.carry(first, true);
+        } else {
+            let packet = ping(true, round, 10);
+            let datagrams = both.we_send(&packet);
+            let [_, theirs] = both.carry(datagrams, false);
+            assert_eq!(theirs, [packet]);
+        }
+        talk(&mut both);
+    }
+}
+
+#[test]
+fn another_preshared_key_is_no_session() {
+    let mut both = Both::new(Some([5; 32]));
+    both.lane.set_preshared_key(both.peer, None);
+    let first = both.we_send(&ping(true, 1, 10));
+    let (answers, _) = both.they_receive(&first[0]);
+    let mut train = both.buf(&answers[0]);
+    let from = "192.0.2.2:2000".parse().unwrap();
+    both.lane.open(
+        both.now,
+        from,
+        0,
+        &mut train,
+        &mut Vec::new(),
+        &mut both.out,
+    );
+    let refused = both.out.refused[tunnel::Refused::ResponseForged];
+    assert_eq!(
+        (refused, both.lane.is_live(both.now, both.peer)),
+        (1, false)
+    );
+}
