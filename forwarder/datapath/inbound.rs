@@ -10,12 +10,12 @@ impl Forwarder {
     /// Opens a train and gives its packets to the coalescer; what it lets go is in
     /// `self.coalesced`.
     pub(crate) fn open(&mut self, now: Now, mut datagrams: Datagrams, out: &mut Outbox) {
-        let (lane, remote, ecn) = (datagrams.lane, datagrams.remote, datagrams.ecn);
+        let (lane, path, ecn) = (datagrams.lane, datagrams.path, datagrams.ecn);
         self.opened.clear();
         let train = &mut datagrams.buf;
         if !self
             .lanes
-            .open(now, (lane, remote, ecn), train, &mut self.opened, out)
+            .open(now, (lane, path, ecn), train, &mut self.opened, out)
         {
             out.drops.count(Reason::NoPeer, train.frames() as u64);
         }

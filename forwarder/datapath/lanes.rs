@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use packet::{Address, Buf, Now, Packet, Time, lane_of};
+use packet::{Address, Buf, Now, Packet, Path, Time, lane_of};
 use tunnel::{Inner, Lane, PeerId, PublicKey};
 
 use crate::{Crossing, LanePeer, Node, Outbox, Reason, Share, Snapshot};
@@ -162,7 +162,7 @@ impl Lanes {
     pub(crate) fn open(
         &mut self,
         now: Now,
-        (number, remote, ecn): (u16, SocketAddr, u8),
+        (number, path, ecn): (u16, Path, u8),
         train: &mut Buf,
         opened: &mut Vec<Inner>,
         out: &mut Outbox,
@@ -171,7 +171,7 @@ impl Lanes {
             return false;
         };
         let lane = &mut member.lane;
-        lane.open(now, remote, ecn, train, opened, &mut out.tunnel);
+        lane.open(now, path, ecn, train, opened, &mut out.tunnel);
         true
     }
 

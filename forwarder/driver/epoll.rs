@@ -16,7 +16,6 @@ use packet::{Arena, Batch, Datagrams, Frame, Packet};
 
 use crate::engine::Outcome;
 use crate::tun_io::is_deleted;
-use crate::udp::UdpSocket;
 use crate::udp_receive::Receiver;
 use crate::udp_transmit::Transmitter;
 use crate::{Dropped, Engine, EngineError, Feature, Sent, Tun, Udp, UdpError, Waker};
@@ -257,22 +256,22 @@ impl Epoll {
         sent: &mut Sent,
     ) -> Result<(), EngineError> {
         while let Some(item) = wire.iter().next() {
-            let (lane, v4) = (item.lane, item.remote.is_ipv4());
-            let Some((token, socket)) = socket_for(&mut self.lanes, lane, v4) else {
+            let Some((place, number)) = socket_for(&self.lanes, item) else {
                 if let Some(item) = wire.pop() {
                     sent.drop(item.buf.frames() as u64, Dropped::WireNoSocket);
                     arena.put(item.buf);
                 }
                 continue;
             };
-            let is_its = |item: &Datagrams| item.lane == lane && item.remote.is_ipv4() == v4;
-            let outcome = self.transmitter.transmit(socket, is_its, wire, arena, sent);
+            let lane = &mut self.lanes[place];
+            let outcome = self.transmitter.transmit(lane, number, wire, arena, sent);
+            let socket = &mut lane.sockets[number];
             let blocked = outcome == Outcome::Blocked;
             // Room to send is an event only while it is waited for: else each datagram that leaves
             // the host would wake a sleeping worker (Linux `net/core/sock.c`, `sock_def_write_space`).
             if blocked != socket.watched {
                 let fd = socket.socket.as_raw_fd();
-                watch(self.poll.registry(), fd, token, blocked)?;
+                watch(self.poll.registry(), fd, token(place, number), blocked)?;
                 socket.watched = blocked;
             }
             if blocked {
@@ -375,12 +374,10 @@ impl Epoll {
     }
 }
 
-/// The first socket of the lane that has the family, and its token.
-fn socket_for(lanes: &mut [Udp], lane: u16, v4: bool) -> Option<(Token, &mut UdpSocket)> {
-    let place = lanes.iter().position(|udp| udp.lane() == lane)?;
-    let sockets = &mut lanes[place].sockets;
-    let number = sockets.iter().position(|socket| socket.v4 == v4)?;
-    Some((token(place, number), &mut sockets[number]))
+/// The place of the item's lane, and of its socket there.
+fn socket_for(lanes: &[Udp], item: &Datagrams) -> Option<(usize, usize)> {
+    let place = lanes.iter().position(|udp| udp.lane() == item.lane)?;
+    Some((place, lanes[place].socket_for(item.path)?))
 }
 
 fn token(place: usize, number: usize) -> Token {

@@ -18,6 +18,7 @@ mod error;
 mod features;
 mod sockaddr;
 mod sockopt;
+mod source;
 mod tun;
 mod tun_io;
 mod udp;

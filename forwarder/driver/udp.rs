@@ -5,8 +5,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
+use packet::{Local, Path};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::source::Disowned;
 use crate::{Feature, UdpError, sockopt};
 
 /// What a socket buffer is asked to hold, in bytes: at 5 Gbit/s a sleep of 10 ms is 6 MB.
@@ -73,7 +75,9 @@ pub(crate) struct UdpSocket {
     pub(crate) readable: bool,
     /// Whether the engine waits for room to send.
     pub(crate) watched: bool,
-    address: SocketAddr,
+    /// Sources that the kernel does not take.
+    pub(crate) disowned: Disowned,
+    pub(crate) address: SocketAddr,
     receive_bytes: usize,
     send_bytes: usize,
 }
@@ -101,6 +105,18 @@ impl Switch {
             trial().map_err(|error| format!("the kernel refuses it ({error})"))
         } else {
             Err("switched off".into())
+        })
+    }
+}
+
+impl UdpSocket {
+    /// By which of our addresses something came, where the kernel says no more than that it came
+    /// by this socket.
+    pub(crate) fn local(&self) -> Option<Local> {
+        let address = self.address.ip();
+        (!address.is_unspecified()).then_some(Local {
+            address,
+            interface: 0,
         })
     }
 }
@@ -180,6 +196,20 @@ impl Udp {
         self.sockets[0].address.port()
     }
 
+    /// The socket by which something leaves: the one that has the address that it is to leave by,
+    /// else the first of its family.
+    pub(crate) fn socket_for(&self, path: Path) -> Option<usize> {
+        let v4 = path.remote.is_ipv4();
+        let first = self.sockets.iter().position(|socket| socket.v4 == v4)?;
+        let Some(local) = path.local else {
+            return Some(first);
+        };
+        let owner = self.sockets[first..]
+            .iter()
+            .position(|socket| socket.address.ip() == local.address);
+        Some(first + owner.unwrap_or(0))
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.iter().map(|socket| socket.address).collect()
@@ -236,7 +266,7 @@ fn bind_one(
     if !v4 {
         socket.set_only_v6(true).map_err(at("set IPV6_V6ONLY"))?;
     }
-    set_path_options(&socket, v4).map_err(at("set the IP options"))?;
+    set_path_options(&socket, address).map_err(at("set the IP options"))?;
     if settings.mark != 0 {
         socket
             .set_mark(settings.mark)
@@ -266,6 +296,7 @@ fn bind_one(
         strikes: 0,
         readable: true,
         watched: false,
+        disowned: Disowned::default(),
         address,
         receive_bytes,
         send_bytes,
@@ -276,9 +307,13 @@ fn bind_one(
 /// (`drivers/net/wireguard/socket.c`, `udp_tunnel_xmit_skb` with df = 0 and `ignore_df`), a datagram
 /// longer than the path is cut by this host or by a router. With DF set, a path that says nothing
 /// would swallow it.
-fn set_path_options(socket: &Socket, v4: bool) -> io::Result<()> {
+///
+/// A socket of all addresses asks by which of them a datagram came.
+fn set_path_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     let fd = socket.as_fd();
-    if v4 {
+    let wild = i32::from(address.ip().is_unspecified());
+    if address.is_ipv4() {
+        sockopt::set(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, wild)?;
         socket.set_recv_tos_v4(true)?;
         sockopt::set(
             fd,
@@ -287,6 +322,7 @@ fn set_path_options(socket: &Socket, v4: bool) -> io::Result<()> {
             libc::IP_PMTUDISC_DONT,
         )
     } else {
+        sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, wild)?;
         socket.set_recv_tclass_v6(true)?;
         sockopt::set(
             fd,

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 
-use packet::{Arena, Batch, Buf, Datagrams, FRAME_MAX};
+use packet::{Arena, Batch, Buf, Datagrams, FRAME_MAX, Path};
 
 use crate::cmsg::{self, Control};
 use crate::sockaddr::Sockaddr;
@@ -79,7 +79,7 @@ impl Receiver {
             // Fewer than asked for: the kernel has met the end of the queue itself, and whatever
             // comes later is a new event.
             socket.readable = received == asked;
-            bytes = bytes.saturating_sub(self.hand_over(lane, received, arena, datagrams));
+            bytes = bytes.saturating_sub(self.hand_over(lane, socket, received, arena, datagrams));
             items = items.saturating_sub(received);
             self.give_back(arena);
         }
@@ -121,6 +121,7 @@ impl Receiver {
     fn hand_over(
         &mut self,
         lane: u16,
+        socket: &mut UdpSocket,
         received: usize,
         arena: &mut Arena,
         datagrams: &mut Batch<Datagrams>,
@@ -145,9 +146,11 @@ impl Receiver {
                 buf.set_stride(said.stride);
             }
             bytes += length;
+            let local = said.local.or(socket.local());
+            socket.disowned.own(local);
             let item = Datagrams {
                 lane,
-                remote,
+                path: Path { remote, local },
                 ecn: said.ecn,
                 buf,
             };

@@ -9,12 +9,12 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 
-use packet::{Arena, Batch, Datagrams};
+use packet::{Arena, Batch, Datagrams, Local};
 
 use crate::cmsg::Control;
 use crate::engine::Outcome;
 use crate::sockaddr::Sockaddr;
-use crate::udp::UdpSocket;
+use crate::udp::{Udp, UdpSocket};
 use crate::udp_receive::{EMPTY_IOVEC, EMPTY_MESSAGE};
 use crate::{Dropped, Sent};
 
@@ -44,6 +44,19 @@ pub(crate) struct Transmitter {
     /// Whether it was EINVAL that refused it.
     suspicious: bool,
     stale_errors: usize,
+    /// What the oldest item is asked to leave by.
+    source: Source,
+}
+
+/// Whether the oldest item names a source address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// If it has one.
+    Named,
+    /// The kernel refused it with this one; it is tried without.
+    Left(Local),
+    /// It refused it without, too: the address is not at fault.
+    Cleared,
 }
 
 // SAFETY: the raw pointers in `iovecs` and `messages` are written anew before each system call and
@@ -61,22 +74,28 @@ impl Transmitter {
             singly: false,
             suspicious: false,
             stale_errors: 0,
+            source: Source::Named,
         }
     }
 
-    /// Sends the oldest items, as many as are `socket`'s (`is_its` tells), until one is another's or
-    /// the kernel takes no more. The oldest must be its.
+    /// Sends the oldest items, as many as are of the lane's socket `number`, until one is another's
+    /// or the kernel takes no more. The oldest must be its.
     pub(crate) fn transmit(
         &mut self,
-        socket: &mut UdpSocket,
-        is_its: impl Fn(&Datagrams) -> bool,
+        lane: &mut Udp,
+        number: usize,
         wire: &mut Batch<Datagrams>,
         arena: &mut Arena,
         sent: &mut Sent,
     ) -> Outcome {
         self.stale_errors = 0;
-        while wire.iter().next().is_some_and(&is_its) {
-            self.fill(socket, &is_its, wire);
+        while wire
+            .iter()
+            .next()
+            .is_some_and(|item| is_its(lane, number, item))
+        {
+            self.fill(lane, number, wire);
+            let socket = &mut lane.sockets[number];
             match self.call(socket) {
                 Ok(taken) => self.settle(socket, taken, wire, arena, sent),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -90,15 +109,12 @@ impl Transmitter {
     }
 
     /// Makes messages of the oldest items.
-    fn fill(
-        &mut self,
-        socket: &UdpSocket,
-        is_its: &impl Fn(&Datagrams) -> bool,
-        wire: &Batch<Datagrams>,
-    ) {
+    fn fill(&mut self, lane: &Udp, number: usize, wire: &Batch<Datagrams>) {
         self.filled = 0;
+        let socket = &lane.sockets[number];
         let mut singly = self.singly;
-        for item in wire.iter().take_while(|item| is_its(item)) {
+        let its = wire.iter().take_while(|item| is_its(lane, number, item));
+        for item in its {
             if self.filled == MESSAGES {
                 return;
             }
@@ -123,13 +139,14 @@ impl Transmitter {
     /// Makes one message.
     fn add(&mut self, socket: &UdpSocket, item: &Datagrams, bytes: &[u8], stride: Option<u16>) {
         let index = self.filled;
-        let control = self.controls[index].write(socket.v4, stride, item.ecn);
+        let control =
+            self.controls[index].write(socket.v4, stride, item.ecn, self.source(socket, item));
         self.iovecs[index] = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
         };
         let header = &mut self.messages[index].msg_hdr;
-        header.msg_namelen = self.names[index].write(item.remote);
+        header.msg_namelen = self.names[index].write(item.path.remote);
         header.msg_name = (&raw mut self.names[index]).cast();
         header.msg_iov = &raw mut self.iovecs[index];
         header.msg_iovlen = 1;
@@ -141,6 +158,15 @@ impl Transmitter {
         header.msg_controllen = control;
         header.msg_flags = 0;
         self.filled += 1;
+    }
+
+    /// The source address that the item being added leaves by, if not by the routing tables' choice.
+    fn source(&self, socket: &UdpSocket, item: &Datagrams) -> Option<Local> {
+        let oldest = self.filled == 0;
+        match self.source {
+            Source::Left(_) if oldest => None,
+            _ => named(socket, item),
+        }
     }
 
     /// One sendmmsg of what is filled.
@@ -168,6 +194,12 @@ impl Transmitter {
         arena: &mut Arena,
         sent: &mut Sent,
     ) {
+        if taken > 0
+            && let Source::Left(local) = self.source
+        {
+            socket.disowned.add(local);
+        }
+        self.source = Source::Named;
         for index in 0..taken {
             if self.suspicious {
                 self.suspicious = false;
@@ -202,6 +234,11 @@ impl Transmitter {
             {
                 self.stale_errors += 1;
             }
+            libc::EINVAL | libc::ENETUNREACH | libc::EADDRNOTAVAIL | libc::ENODEV
+                if let Some(source) = self.doubt(socket, wire) =>
+            {
+                self.source = source;
+            }
             // The device on the way cannot finish checksums (`udp_send_skb`).
             libc::EIO if was_train => socket
                 .segmentation
@@ -212,9 +249,25 @@ impl Transmitter {
             }
             _ => {
                 self.suspicious = false;
+                self.source = Source::Named;
                 let segments = self.remove(0, wire, arena);
                 sent.drop(segments, cause(errno));
             }
+        }
+    }
+
+    /// How to try the oldest item again, if its source address may be why it was refused. Of one that
+    /// is gone Linux says EINVAL, and over IPv4 by now (seen on 6.18) ENETUNREACH (`net/ipv4/route.c`,
+    /// `ip_route_output_key_hash_rcu`; `net/ipv6/datagram.c`, `ip6_datagram_send_ctl`); both are said
+    /// of a destination, too, so it is at fault only if the same goes without it.
+    fn doubt(&self, socket: &UdpSocket, wire: &Batch<Datagrams>) -> Option<Source> {
+        match self.source {
+            Source::Named => {
+                let item = wire.iter().next()?;
+                named(socket, item).map(Source::Left)
+            }
+            Source::Left(_) => Some(Source::Cleared),
+            Source::Cleared => None,
         }
     }
 
@@ -233,6 +286,19 @@ impl Transmitter {
         }
         segments as u64
     }
+}
+
+/// Whether an item leaves by the lane's socket `number`.
+fn is_its(lane: &Udp, number: usize, item: &Datagrams) -> bool {
+    item.lane == lane.lane && lane.socket_for(item.path) == Some(number)
+}
+
+/// The source address that an item names, if the kernel takes it; a socket of one address needs none.
+fn named(socket: &UdpSocket, item: &Datagrams) -> Option<Local> {
+    if socket.local().is_some() {
+        return None;
+    }
+    socket.disowned.usable(item.path.local)
 }
 
 /// Whether the oldest item is a train, and of `bytes` in all.
@@ -297,18 +363,12 @@ mod tests {
             buf.set_stride(100);
             let item = Datagrams {
                 lane: 0,
-                remote,
+                path: remote.into(),
                 ecn: 0,
                 buf,
             };
             wire.push(item).unwrap();
-            let outcome = transmitter.transmit(
-                &mut from.sockets[0],
-                |_| true,
-                &mut wire,
-                &mut arena,
-                &mut sent,
-            );
+            let outcome = transmitter.transmit(&mut from, 0, &mut wire, &mut arena, &mut sent);
             assert_eq!(outcome, Outcome::Drained);
             for length in [100, 100, 50] {
                 // Loopback delivers before sendmmsg returns.

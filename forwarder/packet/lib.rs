@@ -34,7 +34,7 @@ pub use address::Address;
 pub use batch::Batch;
 pub use buf::{Arena, Buf, FRAME_MAX, HEADROOM, TAILROOM};
 pub use coalesce::{Coalescer, NoBuffer, SEGMENTS_MAX};
-pub use door::{Datagrams, Frame};
+pub use door::{Datagrams, Frame, Local, Path};
 pub use flow::{Flow, protocol};
 pub use header::{Fragment, Header, Kind, tcp_flag};
 pub use icmp::{Complaint, echo_reply, echo_request, icmp_error};

@@ -5,10 +5,9 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 use core::time::Duration;
 
-use packet::Time;
+use packet::{Path, Time};
 
 use crate::limiter::{Allowance, Rate};
 use crate::messages::INITIATION;
@@ -36,7 +35,7 @@ const _: () = assert!((SHARE as usize) < LOADED);
 
 /// A message that waits; longer than the longest none is.
 pub(crate) struct Message {
-    pub(crate) remote: SocketAddr,
+    pub(crate) path: Path,
     bytes: [u8; INITIATION],
     length: usize,
     count: u16,
@@ -52,7 +51,7 @@ impl Message {
 /// The queue of one lane.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    /// Room for all is made when the first has to wait; about 190 KiB.
+    /// Room for all is made when the first has to wait; about 230 KiB.
     messages: VecDeque<Message>,
     counts: Vec<u16>,
     pace: Allowance,
@@ -78,13 +77,7 @@ impl Backlog {
     }
 
     /// Lets a message wait; false if there is no place.
-    pub(crate) fn push(
-        &mut self,
-        now: Time,
-        remote: SocketAddr,
-        source: u64,
-        frame: &[u8],
-    ) -> bool {
+    pub(crate) fn push(&mut self, now: Time, path: Path, source: u64, frame: &[u8]) -> bool {
         if self.messages.len() >= PLACES || frame.len() > INITIATION {
             return false;
         }
@@ -97,7 +90,7 @@ impl Backlog {
         let mut bytes = [0; INITIATION];
         bytes[..frame.len()].copy_from_slice(frame);
         self.messages.push_back(Message {
-            remote,
+            path,
             bytes,
             length: frame.len(),
             count: place as u16,
@@ -134,6 +127,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::SocketAddr;
 
     const REMOTE: &str = "192.0.2.1:1000";
 
@@ -142,8 +136,8 @@ mod tests {
     }
 
     fn push(backlog: &mut Backlog, source: u64) -> bool {
-        let remote = REMOTE.parse().expect("an address");
-        backlog.push(at(10_000), remote, source, &[1; 148])
+        let remote: SocketAddr = REMOTE.parse().expect("an address");
+        backlog.push(at(10_000), remote.into(), source, &[1; 148])
     }
 
     #[test]

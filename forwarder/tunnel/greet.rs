@@ -2,10 +2,9 @@
 //! anything else, and nothing that is not authentic is answered or changes anything, except that
 //! under load who knows our key is sent a cookie.
 
-use core::net::SocketAddr;
 use core::time::Duration;
 
-use packet::{Now, Time};
+use packet::{Now, Path, Time};
 
 use crate::deadlines::JITTER_MAX_MS;
 use crate::handshake::{Fresh, Handshake};
@@ -26,7 +25,7 @@ impl Lane {
         let (Some(ours), Some(peer)) = (&self.identity, self.peers.at(slot)) else {
             return;
         };
-        let Some(remote) = peer.endpoint else {
+        let Some(path) = peer.path else {
             return;
         };
         let Some(statics) = ours.statics(&peer.key, &mut peer.statics) else {
@@ -54,7 +53,7 @@ impl Lane {
         peer.sent_bytes += INITIATION as u64;
         let way = Way {
             lane: self.own.number,
-            remote,
+            path,
             ecn: 0,
         };
         let mut message = message.emit(&peer.macs);
@@ -67,7 +66,7 @@ impl Lane {
     pub(crate) fn open_handshake(
         &mut self,
         now: Now,
-        remote: SocketAddr,
+        path: Path,
         frame: &mut [u8],
         out: &mut Outbox,
     ) -> Result<(), Refused> {
@@ -85,14 +84,14 @@ impl Lane {
         let (cookies, random) = (&mut ours.cookies, &mut self.random);
         match self
             .reception
-            .welcome(now.time, remote, frame, cookies, random)?
+            .welcome(now.time, path, frame, cookies, random)?
         {
-            Welcome::Enter => self.handle_handshake(now, remote, frame, out),
+            Welcome::Enter => self.handle_handshake(now, path, frame, out),
             Welcome::Wait => Ok(()),
             Welcome::Prove(reply) => {
                 let way = Way {
                     lane: self.own.number,
-                    remote,
+                    path,
                     ecn: 0,
                 };
                 originate(&reply.emit(), way, out);
@@ -104,7 +103,7 @@ impl Lane {
     /// Handles what has waited for it.
     pub(crate) fn handle_handshakes(&mut self, now: Now, out: &mut Outbox) {
         while let Some(message) = self.reception.next(now.time) {
-            let result = self.handle_handshake(now, message.remote, message.bytes(), out);
+            let result = self.handle_handshake(now, message.path, message.bytes(), out);
             if let Err(reason) = result {
                 out.refused.add(reason, 1);
             }
@@ -114,14 +113,14 @@ impl Lane {
     fn handle_handshake(
         &mut self,
         now: Now,
-        remote: SocketAddr,
+        path: Path,
         message: &[u8],
         out: &mut Outbox,
     ) -> Result<(), Refused> {
         if message.len() == INITIATION {
-            self.open_initiation(now, remote, message, out)
+            self.open_initiation(now, path, message, out)
         } else {
-            self.open_response(now, remote, message, out)
+            self.open_response(now, path, message, out)
         }
     }
 
@@ -146,7 +145,7 @@ impl Lane {
     fn open_initiation(
         &mut self,
         now: Now,
-        remote: SocketAddr,
+        path: Path,
         frame: &[u8],
         out: &mut Outbox,
     ) -> Result<(), Refused> {
@@ -181,14 +180,14 @@ impl Lane {
         if let Some(old) = peer.sessions.answer(finished.session(now.time)) {
             self.indices.free(old.local());
         }
-        peer.heard_from(now.time, remote, INITIATION);
+        peer.heard_from(now.time, path, INITIATION);
         peer.deadlines.derived(now.time);
         peer.deadlines.sent(now.time);
         peer.sent_bytes += RESPONSE as u64;
         out.ledger.consumed += 1;
         let way = Way {
             lane: self.own.number,
-            remote,
+            path,
             ecn: 0,
         };
         let mut message = message.emit(&peer.macs);
@@ -203,7 +202,7 @@ impl Lane {
     fn open_response(
         &mut self,
         now: Now,
-        remote: SocketAddr,
+        path: Path,
         frame: &[u8],
         out: &mut Outbox,
     ) -> Result<(), Refused> {
@@ -223,7 +222,7 @@ impl Lane {
         for old in peer.sessions.begin(session).into_iter().flatten() {
             self.indices.free(old.local());
         }
-        peer.heard_from(now.time, remote, RESPONSE);
+        peer.heard_from(now.time, path, RESPONSE);
         peer.deadlines.derived(now.time);
         peer.deadlines.established();
         peer.handshake_unix_ns = Some(now.unix_ns);

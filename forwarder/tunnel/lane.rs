@@ -3,10 +3,9 @@
 //! does handshakes, `deadlines` says when, `setup` configures.
 
 use core::fmt;
-use core::net::SocketAddr;
 
 use alloc::vec::Vec;
-use packet::{Address, Buf, Now, Packet, Time};
+use packet::{Address, Buf, Now, Packet, Path, Time};
 
 use crate::allowed::Allowed;
 use crate::deadlines::Duty;
@@ -81,7 +80,7 @@ impl Lane {
         let Some(peer) = self.peers.find_mut(peer) else {
             return refuse(packet, Refused::PeerUnknown, out);
         };
-        if peer.endpoint.is_none() {
+        if peer.path.is_none() {
             return refuse(packet, Refused::EndpointUnknown, out);
         }
         if peer.is_ready(now.time, packet.segments() as u64) {
@@ -109,7 +108,7 @@ impl Lane {
     pub fn open(
         &mut self,
         now: Now,
-        remote: SocketAddr,
+        path: Path,
         ecn: u8,
         train: &mut Buf,
         opened: &mut Vec<Inner>,
@@ -120,11 +119,9 @@ impl Lane {
             let length = frame.len();
             let result = match Kind::of(frame) {
                 Ok(Kind::Data) => self
-                    .open_data(now, (remote, ecn), frame, out)
+                    .open_data(now, (path, ecn), frame, out)
                     .map(|inner| opened.extend(inner.map(|inner| inner.behind(start)))),
-                Ok(Kind::Initiation | Kind::Response) => {
-                    self.open_handshake(now, remote, frame, out)
-                }
+                Ok(Kind::Initiation | Kind::Response) => self.open_handshake(now, path, frame, out),
                 Ok(Kind::Cookie) => self.open_cookie(now, frame, out),
                 Err(WrongLength(true)) => Err(Refused::LengthWrong),
                 Err(WrongLength(false)) => Err(Refused::TypeUnknown),
@@ -204,7 +201,7 @@ impl Lane {
     fn open_data(
         &mut self,
         now: Now,
-        (remote, ecn): (SocketAddr, u8),
+        (path, ecn): (Path, u8),
         frame: &mut [u8],
         out: &mut Outbox,
     ) -> Result<Option<Inner>, Refused> {
@@ -215,7 +212,7 @@ impl Lane {
         let session = peer.sessions.find(receiver);
         let (session, waits) = session.ok_or(Refused::SessionUnknown)?;
         let padded = session.open(now.time, frame)?;
-        peer.heard_from(now.time, remote, frame.len());
+        peer.heard_from(now.time, path, frame.len());
         if padded > 0 {
             peer.deadlines.data_received(now.time);
         }
@@ -339,12 +336,13 @@ impl fmt::Debug for Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::SocketAddr;
     use core::time::Duration;
 
     #[test]
     fn handshakes_leave_no_index_behind() {
         let keys = [1, 2].map(|byte| PrivateKey::from_bytes([byte; 32]));
-        let remote = "192.0.2.1:1".parse().expect("an address");
+        let remote: SocketAddr = "192.0.2.1:1".parse().expect("an address");
         let mut out = Outbox::new(0, 8, 8);
         let mut lanes = keys.clone().map(|key| Lane::new(0, key, [3; 32]));
         for (lane, other) in lanes.iter_mut().zip([1, 0]) {
@@ -368,7 +366,14 @@ mod tests {
                     break;
                 };
                 let to = if to_right { &mut *right } else { &mut *left };
-                to.open(now, remote, 0, &mut train.buf, &mut Vec::new(), &mut out);
+                to.open(
+                    now,
+                    remote.into(),
+                    0,
+                    &mut train.buf,
+                    &mut Vec::new(),
+                    &mut out,
+                );
                 out.arena.put(train.buf);
                 to_right = !to_right;
             }

@@ -4,9 +4,8 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 
-use packet::Time;
+use packet::{Path, Time};
 
 use crate::cookie::Cookie;
 use crate::crypto::Secret;
@@ -33,7 +32,7 @@ pub(crate) struct Peer {
     /// [`Identity::statics`](crate::handshake::Identity::statics), once it was needed.
     pub(crate) statics: Option<Secret>,
     pub(crate) preshared: Option<PresharedKey>,
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) path: Option<Path>,
     pub(crate) cookie: Cookie,
     pub(crate) handshake: Option<Handshake<Initiated>>,
     pub(crate) sessions: Sessions,
@@ -58,11 +57,11 @@ impl PeerId {
 }
 
 impl Peer {
-    /// An authentic message came from this address.
+    /// An authentic message came from there: answers go back the same way.
     #[inline]
-    pub(crate) fn heard_from(&mut self, now: Time, remote: SocketAddr, bytes: usize) {
-        if self.endpoint != Some(remote) {
-            self.endpoint = Some(remote);
+    pub(crate) fn heard_from(&mut self, now: Time, path: Path, bytes: usize) {
+        if self.path != Some(path) {
+            self.path = Some(path);
         }
         self.received_bytes += bytes as u64;
         self.heard = Some(now);
@@ -116,7 +115,7 @@ impl Peers {
             macs: MacKey::of(&key),
             statics: None,
             preshared: None,
-            endpoint: None,
+            path: None,
             cookie: Cookie::default(),
             handshake: None,
             sessions: Sessions::default(),

@@ -16,7 +16,7 @@
 use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
 
-use packet::Time;
+use packet::{Path, Time};
 use siphasher::sip::SipHasher13;
 
 use crate::backlog::{Backlog, Message};
@@ -54,7 +54,7 @@ impl Reception {
     pub(crate) fn welcome(
         &mut self,
         now: Time,
-        remote: SocketAddr,
+        path: Path,
         frame: &mut [u8],
         cookies: &mut CookieMaker,
         random: &mut Random,
@@ -64,6 +64,7 @@ impl Reception {
             return Ok(Welcome::Enter);
         }
         let keyed = self.keyed.get_or_insert_with(|| Keyed::new(random));
+        let remote = path.remote;
         let source = keyed.source(remote);
         if loaded || self.backlog.is_crowded_by(source) {
             if !cookies.knows(now, remote, frame) {
@@ -77,7 +78,7 @@ impl Reception {
                 return Err(Refused::HandshakeTooOften);
             }
         }
-        if self.backlog.push(now, remote, source, frame) {
+        if self.backlog.push(now, path, source, frame) {
             Ok(Welcome::Wait)
         } else {
             Err(Refused::HandshakeQueueFull)

@@ -36,14 +36,14 @@ impl Peer {
     /// Seals all segments of a packet, in the current session, which [`Peer::is_ready`] was asked
     /// for. What finds no room is dropped and counted.
     pub(crate) fn send(&mut self, now: Time, lane: Own, packet: Packet, out: &mut Outbox) {
-        let (Some(remote), Some(session)) = (self.endpoint, self.sessions.current()) else {
+        let (Some(path), Some(session)) = (self.path, self.sessions.current()) else {
             return refuse(packet, Refused::EndpointUnknown, out);
         };
         // RFC 6040 §4.1, normal mode: the inner mark is copied; the outer DSCP stays 0.
         let ecn = packet.header().traffic_class & 3;
         let way = Way {
             lane: lane.number,
-            remote,
+            path,
             ecn,
         };
         let mut segmenter = Segmenter::new(&packet);
@@ -90,14 +90,14 @@ impl Peer {
 
     /// Seals an empty message, in the current session, which [`Peer::is_ready`] was asked for.
     pub(crate) fn send_keepalive(&mut self, now: Time, lane: Own, out: &mut Outbox) {
-        let (Some(remote), Some(session)) = (self.endpoint, self.sessions.current()) else {
+        let (Some(path), Some(session)) = (self.path, self.sessions.current()) else {
             return;
         };
         let mut frame = [0; DATA_OVERHEAD];
         session.seal(&mut frame, 0);
         let way = Way {
             lane: lane.number,
-            remote,
+            path,
             ecn: 0,
         };
         self.sent_bytes += DATA_OVERHEAD as u64;

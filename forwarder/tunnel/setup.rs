@@ -132,10 +132,11 @@ impl Lane {
         self.stamps = self.stamps.max(peer.stamps);
     }
 
-    /// Says where a peer is; an authentic message from elsewhere says better.
+    /// Says where a peer is; an authentic message from elsewhere says better. By which of our own
+    /// addresses it is to be reached is open again.
     pub fn set_endpoint(&mut self, peer: PeerId, endpoint: SocketAddr) {
         if let Some(peer) = self.peers.find_mut(peer) {
-            peer.endpoint = Some(endpoint);
+            peer.path = Some(endpoint.into());
         }
     }
 
@@ -205,7 +206,7 @@ impl Lane {
         self.peers.iter_from(index).map(|peer| PeerStatus {
             id: peer.id,
             key: peer.key,
-            endpoint: peer.endpoint,
+            endpoint: peer.path.map(|path| path.remote),
             preshared_key: peer.preshared.clone(),
             last_handshake_unix_ns: peer.handshake_unix_ns,
             last_heard: peer.heard,
@@ -224,6 +225,6 @@ impl Lane {
     /// Whether a packet to this peer could be sealed now.
     pub fn is_live(&self, now: Now, peer: PeerId) -> bool {
         let peer = self.peers.find(peer);
-        peer.is_some_and(|peer| peer.endpoint.is_some() && peer.sessions.is_live(now.time))
+        peer.is_some_and(|peer| peer.path.is_some() && peer.sessions.is_live(now.time))
     }
 }

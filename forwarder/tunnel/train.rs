@@ -1,9 +1,7 @@
 //! Trains of sealed messages: what goes to one address in one `UDP_SEGMENT` call. Frames are of
 //! one length; a shorter one ends its train (Linux `net/ipv4/udp_offload.c`).
 
-use core::net::SocketAddr;
-
-use packet::{Buf, Datagrams};
+use packet::{Buf, Datagrams, Path};
 
 use crate::outbox::Outbox;
 use crate::refused::Refused;
@@ -17,7 +15,7 @@ pub(crate) const BYTES_MAX: usize = 65_507;
 #[derive(Clone, Copy)]
 pub(crate) struct Way {
     pub(crate) lane: u16,
-    pub(crate) remote: SocketAddr,
+    pub(crate) path: Path,
     pub(crate) ecn: u8,
 }
 
@@ -29,7 +27,7 @@ pub(crate) struct Way {
 #[inline]
 pub(crate) fn room(out: &mut Outbox, way: Way, size: usize) -> Result<&mut Buf, Refused> {
     let joins = out.wire.last_mut().is_some_and(|last| {
-        last.remote == way.remote
+        last.path == way.path
             && last.ecn == way.ecn
             && last.lane == way.lane
             && takes(&last.buf, size)
@@ -43,7 +41,7 @@ pub(crate) fn room(out: &mut Outbox, way: Way, size: usize) -> Result<&mut Buf, 
         }
         let train = Datagrams {
             lane: way.lane,
-            remote: way.remote,
+            path: way.path,
             ecn: way.ecn,
             buf: out.arena.take().ok_or(Refused::BufferMissing)?,
         };

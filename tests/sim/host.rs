@@ -340,7 +340,7 @@ impl Host {
             open = Some((remote, bytes.len()));
             trains.push(Datagrams {
                 lane: 0,
-                remote,
+                path: remote.into(),
                 ecn: 0,
                 buf,
             });
@@ -353,7 +353,7 @@ impl Host {
         while let Some(mut datagrams) = self.out.tunnel.wire.pop() {
             self.out.ledger().sent += datagrams.buf.frames() as u64;
             for frame in datagrams.buf.frames_mut() {
-                breath.wire.push((datagrams.remote, frame.to_vec()));
+                breath.wire.push((datagrams.path.remote, frame.to_vec()));
             }
             self.out.tunnel.arena.put(datagrams.buf);
         }

@@ -30,7 +30,7 @@ static COUNTING: Counting = Counting;
 #[test]
 fn a_warm_data_path_does_not_allocate() {
     let keys = [1, 2].map(|byte| PrivateKey::from_bytes([byte; 32]));
-    let remote = "192.0.2.1:1".parse().unwrap();
+    let remote: std::net::SocketAddr = "192.0.2.1:1".parse().unwrap();
     let mut now = Now {
         time: Time::from_nanos(1),
         unix_ns: 1 << 60,
@@ -59,7 +59,7 @@ fn a_warm_data_path_does_not_allocate() {
         while let Some(mut train) = out.wire.pop() {
             let lane = if to_the_right { &mut right } else { &mut left };
             opened.clear();
-            lane.open(now, remote, 0, &mut train.buf, &mut opened, &mut out);
+            lane.open(now, remote.into(), 0, &mut train.buf, &mut opened, &mut out);
             *passed += opened.len();
             out.arena.put(train.buf);
             to_the_right = !to_the_right;

@@ -269,7 +269,7 @@ impl World {
         buf.set_stride(stride);
         let arrived = Datagrams {
             lane: 0,
-            remote,
+            path: remote.into(),
             ecn: datagrams.ecn,
             buf,
         };

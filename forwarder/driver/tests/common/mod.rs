@@ -12,7 +12,7 @@ use driver::{
     Budget, Dropped, Engine, EngineError, Epoll, Sent, Tun, TunOffloads, TunSettings, Udp,
     UdpSettings,
 };
-use packet::{Arena, Batch, Datagrams, Frame, Offload, Packet};
+use packet::{Arena, Batch, Datagrams, Frame, Local, Offload, Packet, Path};
 
 /// Runs the test in a network namespace that lives as long as its thread. Without root it says
 /// that it is skipped, where `scripts/test` counts too.
@@ -120,7 +120,7 @@ impl Worker {
     pub(crate) fn queue(
         &mut self,
         lane: u16,
-        remote: SocketAddr,
+        path: impl Into<Path>,
         ecn: u8,
         stride: usize,
         b: &[u8],
@@ -133,7 +133,7 @@ impl Worker {
         self.wire
             .push(Datagrams {
                 lane,
-                remote,
+                path: path.into(),
                 ecn,
                 buf,
             })
@@ -167,7 +167,8 @@ impl Worker {
                 for frame in item.buf.frames_mut() {
                     came.push(Came {
                         lane: item.lane,
-                        remote: item.remote,
+                        remote: item.path.remote,
+                        local: item.path.local,
                         ecn: item.ecn,
                         in_train,
                         bytes: frame.to_vec(),
@@ -240,6 +241,7 @@ impl Worker {
 pub(crate) struct Came {
     pub(crate) lane: u16,
     pub(crate) remote: SocketAddr,
+    pub(crate) local: Option<Local>,
     pub(crate) ecn: u8,
     /// How many came together with it, itself included.
     pub(crate) in_train: usize,

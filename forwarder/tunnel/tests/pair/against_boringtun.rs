@@ -96,9 +96,15 @@ impl Both {
     fn we_receive(&mut self, datagram: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let mut train = self.buf(datagram);
         let mut opened: Vec<Inner> = Vec::new();
-        let from = "192.0.2.2:2000".parse().unwrap();
-        self.lane
-            .open(self.now, from, 0, &mut train, &mut opened, &mut self.out);
+        let from: std::net::SocketAddr = "192.0.2.2:2000".parse().unwrap();
+        self.lane.open(
+            self.now,
+            from.into(),
+            0,
+            &mut train,
+            &mut opened,
+            &mut self.out,
+        );
         let packets = opened
             .iter()
             .map(|inner| train.as_slice()[inner.start as usize..][..inner.length as usize].to_vec())
@@ -210,10 +216,10 @@ fn another_preshared_key_is_no_session() {
     let first = both.we_send(&ping(true, 1, 10));
     let (answers, _) = both.they_receive(&first[0]);
     let mut train = both.buf(&answers[0]);
-    let from = "192.0.2.2:2000".parse().unwrap();
+    let from: std::net::SocketAddr = "192.0.2.2:2000".parse().unwrap();
     both.lane.open(
         both.now,
-        from,
+        from.into(),
         0,
         &mut train,
         &mut Vec::new(),

@@ -83,7 +83,7 @@ fn a_full_wire_or_an_empty_arena_drops_and_counts() {
     let left = &mut world.sides[LEFT];
     assert_eq!(left.out.refused[Refused::WireFull], 2);
     let train = left.out.wire.pop().unwrap();
-    assert_eq!((train.remote, train.buf.len()), (right, 96));
+    assert_eq!((train.path.remote, train.buf.len()), (right, 96));
     left.out.arena.put(train.buf);
     let packet = world.echo(LEFT, 4, 0);
     let arena = &mut world.sides[LEFT].out.arena;

@@ -203,8 +203,14 @@ impl World {
         let mut opened: Vec<Inner> = Vec::new();
         side.received += train.frames() as u64;
         let (from, ecn) = (letter.from, letter.ecn);
-        side.lane
-            .open(now, from, ecn, &mut train, &mut opened, &mut side.out);
+        side.lane.open(
+            now,
+            from.into(),
+            ecn,
+            &mut train,
+            &mut opened,
+            &mut side.out,
+        );
         for inner in &opened {
             assert_eq!(inner.peer, side.peer);
             let bytes = &train.as_slice()[inner.start as usize..][..inner.length as usize];
