@@ -130,7 +130,33 @@ pub fn echo_request(
     into: &mut Buf,
 ) {
     let kind = if from.is_v4() { 8 } else { 128 };
-    write_echo(kind, from, to, [identifier, sequence], payload, 0, into);
+    write_echo(
+        kind,
+        from,
+        to,
+        [identifier, sequence],
+        (payload, 0),
+        0,
+        into,
+    );
+}
+
+/// Makes an echo request of `length` bytes, IP header included, in `into`: `payload` and zeros
+/// behind it. Where `length` is less than `payload` needs, there are no zeros.
+///
+/// # Panics
+/// As [`echo_request`].
+pub fn padded_echo_request(
+    (from, to): (Address, Address),
+    [identifier, sequence]: [u16; 2],
+    payload: &[u8],
+    length: usize,
+    into: &mut Buf,
+) {
+    let (kind, network) = if from.is_v4() { (8, 20) } else { (128, 40) };
+    let zeros = length.saturating_sub(network + ICMP_HEADER + payload.len());
+    let words = [identifier, sequence];
+    write_echo(kind, from, to, words, (payload, zeros), 0, into);
 }
 
 /// Makes the reply to an echo request in `into`, with the request's identifier, sequence number,
@@ -168,7 +194,7 @@ pub fn echo_reply(request: &Packet, into: &mut Buf) -> bool {
         flow.destination,
         flow.source,
         words,
-        &message[ICMP_HEADER..],
+        (&message[ICMP_HEADER..], 0),
         header.traffic_class,
         into,
     );
@@ -180,7 +206,7 @@ fn write_echo(
     from: Address,
     to: Address,
     [identifier, sequence]: [u16; 2],
-    payload: &[u8],
+    (payload, zeros): (&[u8], usize),
     class: u8,
     into: &mut Buf,
 ) {
@@ -188,7 +214,7 @@ fn write_echo(
     into.reset();
     let network = if from.is_v4() { 20 } else { 40 };
     assert!(
-        network + ICMP_HEADER + payload.len() <= 65_535,
+        network + ICMP_HEADER + payload.len() + zeros <= 65_535,
         "no such packet"
     );
     into.grow_back(network + ICMP_HEADER);
@@ -198,6 +224,8 @@ fn write_echo(
     bytes[network + 4..network + 6].copy_from_slice(&identifier.to_be_bytes());
     bytes[network + 6..network + 8].copy_from_slice(&sequence.to_be_bytes());
     into.extend(payload);
+    into.spare_mut()[..zeros].fill(0);
+    into.grow_back(zeros);
     write_icmp(into.as_mut_slice(), from, to, class);
 }
 
