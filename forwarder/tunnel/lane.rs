@@ -68,7 +68,8 @@ impl Lane {
         }
     }
 
-    /// The largest packet that the tunnel carries, in bytes: what is sealed is not padded past it.
+    /// The largest packet that the tunnel carries to any peer, in bytes: what is sealed is not
+    /// padded past it.
     pub fn set_mtu(&mut self, mtu: usize) {
         self.own.mtu = mtu;
     }
@@ -76,6 +77,18 @@ impl Lane {
     /// Seals a packet to a peer, segment by segment, into trains in `out.wire`. Without a session
     /// it waits, bounded and in order, and a handshake begins. Its buffer goes back to `out.arena`.
     pub fn seal(&mut self, now: Now, peer: PeerId, packet: Packet, out: &mut Outbox) {
+        self.seal_as(now, peer, self.own, packet, out);
+    }
+
+    /// The same without padding, for what is to have exactly its length on the wire: probes of the
+    /// path's size. What waits for a handshake is padded all the same.
+    pub fn seal_bare(&mut self, now: Now, peer: PeerId, packet: Packet, out: &mut Outbox) {
+        let own = Own { mtu: 0, ..self.own };
+        self.seal_as(now, peer, own, packet, out);
+    }
+
+    #[inline]
+    fn seal_as(&mut self, now: Now, peer: PeerId, own: Own, packet: Packet, out: &mut Outbox) {
         let slot = peer.slot;
         let Some(peer) = self.peers.find_mut(peer) else {
             return refuse(packet, Refused::PeerUnknown, out);
@@ -87,7 +100,7 @@ impl Lane {
             if !peer.queue.is_empty() {
                 peer.send_queue(now.time, self.own, &mut self.waiting, out);
             }
-            peer.send(now.time, self.own, packet, out);
+            peer.send(now.time, own, packet, out);
             self.renew_after_sending(now, slot, out);
         } else if self
             .identity

@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) preshared: Option<PresharedKey>,
     pub(crate) path: Option<Path>,
     pub(crate) cookie: Cookie,
+    /// The largest packet that the path to it carries in the tunnel, in bytes.
+    pub(crate) mtu: usize,
     pub(crate) handshake: Option<Handshake<Initiated>>,
     pub(crate) sessions: Sessions,
     pub(crate) deadlines: Deadlines,
@@ -117,6 +119,7 @@ impl Peers {
             preshared: None,
             path: None,
             cookie: Cookie::default(),
+            mtu: usize::MAX,
             handshake: None,
             sessions: Sessions::default(),
             deadlines: Deadlines::new(),

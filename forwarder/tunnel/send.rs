@@ -47,9 +47,10 @@ impl Peer {
             ecn,
         };
         let mut segmenter = Segmenter::new(&packet);
+        let mtu = lane.mtu.min(self.mtu);
         let mut bytes = 0;
         while segmenter.remaining() > 0 {
-            let size = DATA_OVERHEAD + padded(segmenter.next_length(), lane.mtu);
+            let size = DATA_OVERHEAD + padded(segmenter.next_length(), mtu);
             let train = match train::room(out, way, size) {
                 Ok(train) => train,
                 Err(reason) => {

@@ -140,6 +140,19 @@ impl Lane {
         }
     }
 
+    /// The largest packet that the path to a peer carries in the tunnel, in bytes: what is sealed
+    /// to it is not padded past that. Packets that are longer are not refused here.
+    pub fn set_peer_mtu(&mut self, peer: PeerId, mtu: usize) {
+        if let Some(peer) = self.peers.find_mut(peer) {
+            peer.mtu = mtu;
+        }
+    }
+
+    /// Where a peer is, as far as is known.
+    pub fn endpoint(&self, peer: PeerId) -> Option<SocketAddr> {
+        self.peers.find(peer)?.endpoint
+    }
+
     /// Changes the key shared with a peer, from the next handshake on; sessions stay.
     pub fn set_preshared_key(&mut self, peer: PeerId, key: Option<PresharedKey>) {
         if let Some(peer) = self.peers.find_mut(peer) {
