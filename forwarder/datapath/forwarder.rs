@@ -3,16 +3,18 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
-use packet::{Coalescer, Datagrams, Frame, Now, Packet, Time};
+use packet::{Coalescer, Datagrams, Frame, Kind, Now, Packet, Time};
 use tunnel::{Inner, Lane};
 
 use crate::answers::Answers;
 use crate::flow_table::FlowTable;
 use crate::lanes::{Lanes, Via};
 use crate::pass::Pass;
-use crate::probe::Probes;
+use crate::paths::Paths;
+use crate::probe::{Probes, consume};
 use crate::{Crossing, HealthChange, Outbox, ProbeStatus, Reason, Share, Snapshot};
 
 /// How often the flow table is swept, and which share of it each time: all of it in about 13 s,
@@ -62,6 +64,7 @@ pub struct Forwarder {
     /// Scratch space: what the coalescer gave back, each with the way that it came.
     pub(crate) coalesced: Vec<(Via, Packet)>,
     pub(crate) probes: Probes,
+    paths: Paths,
     flows: FlowTable,
     answers: Answers,
     share: Share,
@@ -91,6 +94,8 @@ impl Forwarder {
             settings.flows
         };
         let identifier = settings.secret.0 as u16;
+        // Never the same: the answers are told apart by it.
+        let of_paths = identifier ^ ((settings.secret.1 as u16) | 1);
         Forwarder {
             mode,
             lanes: Lanes::new(share, lanes),
@@ -98,6 +103,7 @@ impl Forwarder {
             opened: Vec::with_capacity(OPENED),
             coalesced: Vec::with_capacity(OPENED),
             probes: Probes::new(settings.probe_interval, settings.probe_count, identifier),
+            paths: Paths::new(settings.mtu, of_paths, settings.secret),
             flows: FlowTable::new(flows, settings.secret),
             answers: Answers::new(),
             share,
@@ -118,6 +124,7 @@ impl Forwarder {
             if before.nodes == snapshot.nodes && before.own == snapshot.own);
         if !same_nodes {
             self.lanes.adopt(now, &snapshot, out);
+            self.paths.adopt(now, &snapshot, &mut self.lanes);
             // One worker is enough to know who answers.
             if self.share.has_lane(0) {
                 self.probes.adopt(now, &snapshot);
@@ -127,6 +134,21 @@ impl Forwarder {
             Mode::Mesh(before) => Some(before),
             Mode::Plain | Mode::Waiting => None,
         }
+    }
+
+    /// The largest packet that the TUN gives is another from now on, in bytes.
+    pub fn set_mtu(&mut self, now: Now, mtu: usize) {
+        if mtu != self.settings.mtu {
+            self.settings.mtu = mtu;
+            self.lanes.set_mtu(mtu);
+            self.paths.set_mtu(now, mtu, &mut self.lanes);
+        }
+    }
+
+    /// The own host has refused to send a datagram to `remote`, because its `bytes` bytes of payload
+    /// are more than the link carries.
+    pub fn handle_too_big(&mut self, now: Now, remote: IpAddr, bytes: usize) {
+        self.paths.refused(now, remote, bytes);
     }
 
     /// A packet or super-packet from the pods' side.
@@ -175,6 +197,7 @@ impl Forwarder {
         out.tunnel.arena.mend();
         if let Mode::Mesh(_) = &self.mode {
             self.probes.handle_timeout(now, &mut self.lanes, out);
+            self.paths.handle_timeout(now, &mut self.lanes, out);
             if now.time >= self.next_sweep {
                 self.next_sweep = now.time + SWEEP_INTERVAL;
                 self.flows
@@ -186,7 +209,8 @@ impl Forwarder {
     /// When [`Forwarder::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
         let sweep = (self.flows.len() > 0).then_some(self.next_sweep);
-        [self.lanes.poll_timeout(), self.probes.poll_timeout(), sweep]
+        let (probes, paths) = (self.probes.poll_timeout(), self.paths.poll_timeout());
+        [self.lanes.poll_timeout(), probes, paths, sweep]
             .into_iter()
             .flatten()
             .min()
@@ -228,7 +252,7 @@ impl Forwarder {
 
     /// What is known of the other nodes.
     pub fn probe_status(&self) -> impl Iterator<Item = ProbeStatus> + '_ {
-        self.probes.status()
+        self.probes.status(&self.paths)
     }
 
     /// A lane by its number.
@@ -252,6 +276,7 @@ impl Forwarder {
             lanes: &mut self.lanes,
             answers: &mut self.answers,
             share: self.share,
+            paths: &mut self.paths,
             mtu: self.settings.mtu,
             now,
             crossed: false,
@@ -287,14 +312,16 @@ impl Forwarder {
             return Some(packet);
         };
         let header = packet.header();
-        let echo = matches!(
-            header.kind,
-            packet::Kind::EchoRequest | packet::Kind::EchoReply
-        );
+        let echo = matches!(header.kind, Kind::EchoRequest | Kind::EchoReply);
         if !echo || !snapshot.own.addresses.contains(&header.flow.destination) {
             return Some(packet);
         }
         let (probes, lanes) = (&mut self.probes, &mut self.lanes);
+        if header.kind == Kind::EchoReply && self.paths.has_identifier(header.flow.source_port) {
+            self.paths.answer(now, via, &packet, lanes);
+            consume(packet, out);
+            return None;
+        }
         probes.handle_echo(now, packet, via, lanes, out)
     }
 

@@ -1,7 +1,9 @@
 //! Between the workers of a node: what is whose, and what is asked again of what crosses.
 
-use packet::{Address, Packet};
+use packet::{Address, Complaint, Packet};
 
+use crate::conversation::SYN;
+use crate::cut::cut;
 use crate::pass::Pass;
 use crate::{Crossing, Origin, Reason, Route};
 
@@ -31,9 +33,34 @@ impl Pass<'_> {
             Crossing::In(packet, origin) => self.handle_crossing_in(packet, origin),
             Crossing::Seal(packet) => match self.snapshot.route(packet.header().flow.destination) {
                 _ if !self.share.has_lane(0) => self.out.drop(packet, Reason::WrongWorker),
-                Route::Node(node) => self.lanes.seal_first(self.now, node, packet, self.out),
+                Route::Node(node) => self.seal_crossed(packet, node),
                 _ => self.out.drop(packet, Reason::UnknownDestination),
             },
+        }
+    }
+
+    /// A packet of a flow that another worker owns, for lane 0: that worker does not know the path.
+    fn seal_crossed(&mut self, mut packet: Packet, node: u32) {
+        let route = Route::Node(node);
+        if packet.header().tcp_flags & SYN != 0 {
+            self.clamp(&mut packet, route);
+        }
+        let (lanes, now) = (&mut *self.lanes, self.now);
+        let (v4, length) = (packet.header().is_v4(), packet.segment_length());
+        match self.paths.admit(node, v4, length) {
+            Ok(()) => lanes.seal_first(now, node, packet, self.out),
+            Err(mtu) if !packet.header().dont_fragment => {
+                cut(packet, usize::from(mtu), self.out, |fragment, out| {
+                    lanes.seal_first(now, node, fragment, out);
+                });
+            }
+            Err(mtu) => {
+                self.complain(
+                    packet,
+                    Reason::PacketTooBig,
+                    Complaint::PacketTooBig { mtu },
+                );
+            }
         }
     }
 

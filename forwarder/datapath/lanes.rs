@@ -142,11 +142,46 @@ impl Lanes {
         }
     }
 
-    /// Seals an answer, by the way that brought what it answers.
-    pub(crate) fn seal_back(&mut self, now: Now, via: Via, packet: Packet, out: &mut Outbox) {
+    /// Seals an echo between nodes by one pair of lanes: an answer by the one that brought what it
+    /// answers. It is not padded, so that it has exactly its length on the wire.
+    pub(crate) fn seal_by(&mut self, now: Now, via: Via, packet: Packet, out: &mut Outbox) {
         match self.member(via.lane) {
-            Some(member) => member.lane.seal(now, via.peer, packet, &mut out.tunnel),
+            Some(member) => member
+                .lane
+                .seal_bare(now, via.peer, packet, &mut out.tunnel),
             None => out.drop(packet, Reason::NoPeer),
+        }
+    }
+
+    /// A pair of lanes by which something would be sent to `node` at once, if there is one.
+    pub(crate) fn live(&self, now: Now, node: u32) -> Option<Via> {
+        self.members.iter().find_map(|member| {
+            let mut peers = member.by_node.get(node as usize)?.iter().flatten();
+            let peer = *peers.find(|peer| member.lane.is_live(now, **peer))?;
+            let lane = member.lane.number();
+            Some(Via { lane, peer })
+        })
+    }
+
+    /// Where the other end of a pair of lanes is.
+    pub(crate) fn endpoint(&self, via: Via) -> Option<SocketAddr> {
+        self.lane(via.lane)?.endpoint(via.peer)
+    }
+
+    /// The largest packet that the path to `node` carries in the tunnel, in bytes.
+    pub(crate) fn set_peer_mtu(&mut self, node: u32, mtu: usize) {
+        for member in &mut self.members {
+            let peers = member.by_node.get(node as usize);
+            for peer in peers.into_iter().flatten().flatten() {
+                member.lane.set_peer_mtu(*peer, mtu);
+            }
+        }
+    }
+
+    /// The largest packet that the TUN gives, in bytes.
+    pub(crate) fn set_mtu(&mut self, mtu: usize) {
+        for member in &mut self.members {
+            member.lane.set_mtu(mtu);
         }
     }
 

@@ -4,9 +4,11 @@ use packet::{Complaint, Flow, Kind, Now, Packet};
 
 use crate::answers::Answers;
 use crate::conversation::{ACK, Conversation, Role, SYN, Stage};
+use crate::cut::cut;
 use crate::flow_table::{FlowTable, Refused};
 use crate::judge::{Inquiry, Judgement};
 use crate::lanes::{Lanes, Via};
+use crate::paths::Paths;
 use crate::{Crossing, Key, Origin, Outbox, Reason, Route, Share, Side, Snapshot};
 
 /// All that a packet meets on its way: a few references, so that the parts of the
@@ -17,7 +19,8 @@ pub(crate) struct Pass<'a> {
     pub lanes: &'a mut Lanes,
     pub answers: &'a mut Answers,
     pub share: Share,
-    /// The largest packet that the tunnel carries, in bytes.
+    pub paths: &'a mut Paths,
+    /// The largest packet that the TUN gives, in bytes.
     pub mtu: usize,
     pub now: Now,
     /// Whether another worker's TUN gave the packet: then it is judged here or nowhere.
@@ -61,10 +64,15 @@ impl Pass<'_> {
     }
 
     /// A packet that a peer sent, and whose source that peer may be.
-    pub(crate) fn handle_from_wire(&mut self, packet: Packet, via: Via) {
+    pub(crate) fn handle_from_wire(&mut self, mut packet: Packet, via: Via) {
         match self.snapshot.route(packet.header().flow.destination) {
             Route::Pod | Route::Own => {}
             _ => return self.out.drop(packet, Reason::NotOurs),
+        }
+        if packet.header().tcp_flags & SYN != 0 {
+            // Here is known which way it came, whichever worker owns its flow.
+            let node = self.lanes.node(via);
+            self.clamp(&mut packet, node.map_or(Route::Nowhere, Route::Node));
         }
         let owner = self.share.worker_of(packet.header().flow.destination);
         if owner == self.share.own {
@@ -102,17 +110,30 @@ impl Pass<'_> {
         let conversation = self.flows.at(slot);
         let route = conversation.route(role);
         let (frontend, destination) = (conversation.frontend, conversation.destination);
-        if let Err((reason, complaint)) = self.fits(&packet, route) {
-            return self.complain(packet, reason, complaint);
-        }
+        let hop = match self.fits(&packet, route) {
+            Ok(hop) => hop,
+            Err((reason, complaint)) => return self.complain(packet, reason, complaint),
+        };
         let flags = packet.header().tcp_flags;
         self.flows.at(slot).touch(role, flags, self.now.time);
+        if flags & SYN != 0 {
+            self.clamp(&mut packet, route);
+        }
         match (role, frontend) {
             (_, None) => {}
             (Role::Forward, Some(_)) => packet.set_destination(destination.0, destination.1),
             (Role::Reply, Some((address, port))) => packet.set_source(address, port),
         }
-        self.send(packet, side, route);
+        self.send(packet, side, hop);
+    }
+
+    /// Lowers the segment size that a SYN announces to what its answers may be sent with.
+    pub(crate) fn clamp(&self, packet: &mut Packet, route: Route) {
+        let carried = match route {
+            Route::Node(node) => usize::from(self.paths.inner(node)),
+            _ => self.mtu,
+        };
+        packet.clamp_mss(carried.min(self.mtu));
     }
 
     /// The conversation that a packet belongs to, judged by the current snapshot.
@@ -259,25 +280,34 @@ impl Pass<'_> {
             })
     }
 
-    /// Whether a packet may take its next hop: it has time to live, and the tunnel can carry it.
-    pub(crate) fn fits(&self, packet: &Packet, route: Route) -> Result<(), (Reason, Complaint)> {
+    /// Whether a packet may take its next hop, and how: it has time to live, and the path carries
+    /// it, whole or, where its sender allows that, in fragments.
+    pub(crate) fn fits(
+        &mut self,
+        packet: &Packet,
+        route: Route,
+    ) -> Result<Hop, (Reason, Complaint)> {
         let header = packet.header();
         if header.ttl <= 1 && route != Route::Own {
             return Err((Reason::TimeExceeded, Complaint::TimeExceeded));
         }
-        if matches!(route, Route::Node(_))
-            && packet.offload().segmentation.is_none()
-            && header.length as usize > self.mtu
-        {
-            let mtu = self.mtu.min(usize::from(u16::MAX)) as u16;
-            return Err((Reason::PacketTooBig, Complaint::PacketTooBig { mtu }));
+        let Route::Node(node) = route else {
+            return Ok(Hop { route, cut: None });
+        };
+        let length = packet.segment_length();
+        match self.paths.admit(node, header.is_v4(), length) {
+            Ok(()) => Ok(Hop { route, cut: None }),
+            Err(mtu) if !header.dont_fragment => Ok(Hop {
+                route,
+                cut: Some(mtu),
+            }),
+            Err(mtu) => Err((Reason::PacketTooBig, Complaint::PacketTooBig { mtu })),
         }
-        Ok(())
     }
 
     /// Hands a judged and translated packet to its next hop.
-    pub(crate) fn send(&mut self, mut packet: Packet, side: Side, route: Route) {
-        match (side, route) {
+    pub(crate) fn send(&mut self, mut packet: Packet, side: Side, hop: Hop) {
+        match (side, hop.route) {
             // The other end is here too: its own judgement follows.
             (Side::Out, Route::Pod | Route::Own) => self.inward_from_here(packet),
             (Side::In, Route::Own) => self.out.to_pods(packet),
@@ -288,7 +318,13 @@ impl Pass<'_> {
             (Side::Out, Route::Node(node)) => {
                 packet.decrement_ttl();
                 let local = packet.header().flow.source;
-                self.lanes.seal(self.now, node, local, packet, self.out);
+                let (lanes, now) = (&mut *self.lanes, self.now);
+                match hop.cut {
+                    None => lanes.seal(now, node, local, packet, self.out),
+                    Some(mtu) => cut(packet, usize::from(mtu), self.out, |fragment, out| {
+                        lanes.seal(now, node, local, fragment, out);
+                    }),
+                }
             }
             (Side::Out, Route::Nowhere) => self.out.drop(packet, Reason::UnknownDestination),
         }
@@ -304,7 +340,7 @@ impl Pass<'_> {
     }
 
     /// Drops a packet and tells its sender, who is found as any destination is.
-    fn complain(&mut self, packet: Packet, reason: Reason, complaint: Complaint) {
+    pub(crate) fn complain(&mut self, packet: Packet, reason: Reason, complaint: Complaint) {
         // An error goes back by the lane that owns our end, as the packet would have been answered.
         let local = packet.header().flow.destination;
         let error = self
@@ -318,6 +354,13 @@ impl Pass<'_> {
             Route::Pod | Route::Own | Route::World => self.out.to_pods(error),
         }
     }
+}
+
+/// Where a packet goes next, and how.
+pub(crate) struct Hop {
+    route: Route,
+    /// The longest fragment, in bytes, where the packet has to be cut.
+    pub(crate) cut: Option<u16>,
 }
 
 /// Whether a packet opens a TCP connection.

@@ -9,6 +9,7 @@ use packet::{Address, Kind, Now, Packet, Time, echo_reply, echo_request};
 
 use crate::answers::originate;
 use crate::lanes::{Lanes, Via};
+use crate::paths::{PathStatus, Paths};
 use crate::{Outbox, Snapshot};
 
 /// A node that has never answered a probe, a foreign WireGuard, is silent when nothing at all was
@@ -56,6 +57,8 @@ pub struct ProbeStatus {
     pub health: Health,
     /// The last round trip.
     pub round_trip: Option<Duration>,
+    /// What the path to it carries.
+    pub path: Option<PathStatus>,
 }
 
 /// The probes of all nodes.
@@ -105,11 +108,7 @@ impl Probes {
     pub(crate) fn adopt(&mut self, now: Now, snapshot: &Snapshot) {
         let mut before = core::mem::take(&mut self.nodes);
         for node in &snapshot.nodes {
-            let pair = node
-                .addresses
-                .iter()
-                .find_map(|to| snapshot.own_address(*to).map(|from| (from, *to)));
-            let (from, to) = pair.unwrap_or((Address::UNSPECIFIED, Address::UNSPECIFIED));
+            let (from, to) = snapshot.echo_pair(node);
             let same = before.iter().position(|probe| {
                 (probe.cluster, &probe.node, probe.from, probe.to)
                     == (node.cluster, &node.name, from, to)
@@ -169,7 +168,7 @@ impl Probes {
                     None
                 });
                 if let Some(answer) = answer {
-                    lanes.seal_back(now, via, answer, out);
+                    lanes.seal_by(now, via, answer, out);
                 }
                 consume(packet, out);
                 None
@@ -177,7 +176,9 @@ impl Probes {
             Kind::EchoReply if flow.source_port == self.identifier => {
                 let sequence = echo_sequence(&packet);
                 let from = lanes.node(via).map(|node| node as usize);
-                if let Some(probe) = from.and_then(|node| self.nodes.get_mut(node)) {
+                let probe = from.and_then(|node| self.nodes.get_mut(node));
+                // Any address of the node may have sent it, but only one was asked.
+                if let Some(probe) = probe.filter(|probe| probe.to == flow.source) {
                     probe.answer(now.time, sequence);
                 }
                 consume(packet, out);
@@ -192,13 +193,17 @@ impl Probes {
         self.changes.drain(..)
     }
 
-    pub(crate) fn status(&self) -> impl Iterator<Item = ProbeStatus> + '_ {
-        self.nodes.iter().map(|probe| ProbeStatus {
-            cluster: probe.cluster,
-            node: probe.node.clone(),
-            health: probe.health,
-            round_trip: probe.round_trip,
-        })
+    pub(crate) fn status<'a>(&'a self, paths: &'a Paths) -> impl Iterator<Item = ProbeStatus> + 'a {
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(number, probe)| ProbeStatus {
+                cluster: probe.cluster,
+                node: probe.node.clone(),
+                health: probe.health,
+                round_trip: probe.round_trip,
+                path: paths.status(number),
+            })
     }
 }
 
@@ -321,7 +326,7 @@ fn echo_sequence(packet: &Packet) -> u16 {
         .map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
 }
 
-fn consume(packet: Packet, out: &mut Outbox) {
+pub(crate) fn consume(packet: Packet, out: &mut Outbox) {
     out.ledger().consumed += packet.segments() as u64;
     out.tunnel.arena.put(packet.into_buf());
 }

@@ -71,7 +71,7 @@ impl Pass<'_> {
             Side::In => Route::Pod,
         };
         match self.fits(&packet, route) {
-            Ok(()) => self.send(packet, side, route),
+            Ok(hop) => self.send(packet, side, hop),
             Err((reason, _)) => self.out.drop(packet, reason),
         }
     }

@@ -103,6 +103,14 @@ impl Snapshot {
         }
     }
 
+    /// Our InternalIP and one of `node`'s that echoes go between; both unspecified where there is
+    /// no such pair.
+    pub(crate) fn echo_pair(&self, node: &Node) -> (Address, Address) {
+        let pair = |to: &Address| self.own_address(*to).map(|from| (from, *to));
+        let none = (Address::UNSPECIFIED, Address::UNSPECIFIED);
+        node.addresses.iter().find_map(pair).unwrap_or(none)
+    }
+
     /// The node's own address of the family of `other`.
     pub fn own_address(&self, other: Address) -> Option<Address> {
         self.own

@@ -150,7 +150,7 @@ impl Lane {
 
     /// Where a peer is, as far as is known.
     pub fn endpoint(&self, peer: PeerId) -> Option<SocketAddr> {
-        self.peers.find(peer)?.endpoint
+        Some(self.peers.find(peer)?.path?.remote)
     }
 
     /// Changes the key shared with a peer, from the next handshake on; sessions stay.

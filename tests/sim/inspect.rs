@@ -76,7 +76,12 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
             let header = usize::from(body.get(12)? >> 4) * 4;
             // Sequence, acknowledgement, window; flags without PSH, which coalescing moves.
             (body.get(4..12)?, body.get(13)? & !0x08, body.get(14..16)?).hash(&mut hasher);
-            body.get(20..)?.hash(&mut hasher);
+            let rest = body.get(20..)?;
+            // What a SYN announces may be lowered: the maximum segment size, if it comes first.
+            match rest.split_first_chunk::<4>() {
+                Some(([2, 4, ..], rest)) if body[13] & 0x02 != 0 => rest.hash(&mut hasher),
+                _ => rest.hash(&mut hasher),
+            }
             body.get(header..)?;
         }
         Protocol::Udp => body.get(8..)?.hash(&mut hasher),
