@@ -3,12 +3,13 @@
 //! ```text
 //! packet  ←  policy, balance, tunnel  ←  datapath  ←  mesh      (pure: bytes, facts and time in, decisions out)
 //! packet  ←  driver                                             (the kernel's doors; the only unsafe code)
-//! all of them meet here:  node · worker · mailbox · control · wireguard · cli
+//! all of them meet here:  node · crew · worker · neighbours · mailbox · control · wireguard · cli
 //! ```
 //!
-//! - [`node`] makes the devices, starts the worker and the control thread, and joins them.
+//! - [`node`] makes the devices, starts the workers and control, and ends them.
+//! - [`crew`] holds the workers' threads, and makes a worker anew that died.
 //! - [`worker`] is one breath: sleep, receive, handle, transmit. It shares nothing but its
-//!   [`mailbox`].
+//!   [`mailbox`] with control, and rings with its [`neighbours`].
 //! - [`control`] feeds what it reads (manifests, health) to the world, and gives what the world
 //!   compiles to the host's rules and to the workers.
 //! - [`wireguard`] is a plain interface for `wg`, by the same worker.
@@ -22,9 +23,12 @@
 
 pub mod cli;
 pub mod control;
+pub mod crew;
 pub mod explain;
 pub mod keys;
 pub mod mailbox;
+pub mod neighbours;
 pub mod node;
+mod ring;
 pub mod wireguard;
 pub mod worker;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel;
 use crossbeam::queue::ArrayQueue;
@@ -40,6 +40,23 @@ pub struct Mailbox {
     epoch: AtomicU64,
     stopping: AtomicBool,
     bell: Waker,
+}
+
+/// What a worker will say.
+pub struct Answer<T> {
+    answered: channel::Receiver<T>,
+    until: Instant,
+}
+
+impl<T> Answer<T> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// [`MailError::NoAnswer`] when none has come 5 s after the question.
+    pub fn wait(self) -> Result<T, MailError> {
+        let answer = self.answered.recv_deadline(self.until);
+        answer.map_err(|_| MailError::NoAnswer)
+    }
 }
 
 /// The worker did not answer.
@@ -79,16 +96,26 @@ impl Mailbox {
         &self,
         question: impl FnOnce(&mut Desk<'_>) -> T + Send + 'static,
     ) -> Result<T, MailError> {
+        self.put(question)?.wait()
+    }
+
+    /// The same, for who has others to ask before it waits.
+    ///
+    /// # Errors
+    /// [`MailError::Full`] if the worker has no room for it.
+    pub fn put<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Desk<'_>) -> T + Send + 'static,
+    ) -> Result<Answer<T>, MailError> {
         let (answer, answered) = channel::bounded(1);
+        let until = Instant::now() + ANSWER_TIMEOUT;
         let question: Question = Box::new(move |desk| {
             // Who asked may have given up.
             let _ = answer.send(question(desk));
         });
         self.questions.push(question).map_err(|_| MailError::Full)?;
         self.ring();
-        answered
-            .recv_timeout(ANSWER_TIMEOUT)
-            .map_err(|_| MailError::NoAnswer)
+        Ok(Answer { answered, until })
     }
 
     /// Tells the worker to end after its breath.
