@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
-use datapath::{HealthChange, Snapshot};
+use datapath::{HealthChange, Share, Snapshot};
 use mesh::{Compiled, Event, World};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tunnel::PublicKey;
 
-use crate::mailbox::Mailbox;
+use crate::crew::{Crew, Hopeless};
 use findings::Finding;
 use host::{Host, HostError};
 use intake::Intake;
@@ -61,9 +61,9 @@ pub enum ControlError {
     /// The system refused something else.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// The worker has ended by itself.
-    #[error("the worker has ended")]
-    WorkerEnded,
+    /// A worker ends again and again.
+    #[error(transparent)]
+    Hopeless(#[from] Hopeless),
 }
 
 /// Everything that control knows.
@@ -72,7 +72,8 @@ pub struct Control {
     pub(crate) intake: Intake,
     pub(crate) world: World,
     pub(crate) compiled: Arc<Compiled>,
-    pub(crate) mailbox: Option<Arc<Mailbox>>,
+    /// The workers; nobody before [`Control::run`].
+    pub(crate) crew: Crew,
     pub(crate) mtu: u32,
     pub(crate) host: Option<Host>,
     /// What is wrong with the host's rules, if anything: shown, and tried again with each change.
@@ -102,7 +103,7 @@ impl Control {
             intake,
             world,
             compiled,
-            mailbox: None,
+            crew: Crew::nobody(),
             mtu: 0,
             host: None,
             host_problem: None,
@@ -125,21 +126,19 @@ impl Control {
         Ok(world.compile())
     }
 
-    /// Whom to publish to, and the MTU of the devices.
-    pub fn connect(&mut self, mailbox: Arc<Mailbox>, mtu: u32) {
-        self.mailbox = Some(mailbox);
-        self.mtu = mtu;
-    }
-
-    /// Serves until a signal ends it or the worker has ended; takes away what it made on the host.
+    /// Serves the workers, whose devices have that MTU, until a signal ends it or a worker can no
+    /// longer be made; takes away what it made on the host.
     ///
     /// # Errors
     /// [`ControlError`].
     pub async fn run(
         mut self,
+        crew: Crew,
+        mtu: u32,
         health: mpsc::Receiver<HealthChange>,
-        ended: oneshot::Receiver<()>,
     ) -> Result<(), ControlError> {
+        self.crew = crew;
+        self.mtu = mtu;
         // Before anything is made on the host: a signal meanwhile ends the node as one later does.
         let signals = Signals::new()?;
         let (requests, requested) = mpsc::channel(16);
@@ -163,13 +162,12 @@ impl Control {
                 watch,
                 seen,
                 health,
-                ended,
                 signals,
             })
             .await;
         drop(server);
         if let Some(host) = self.host.take() {
-            // A worker that ended by itself is a crash: what was asked for then stays closed.
+            // A worker that cannot be made is a crash: what was asked for then stays closed.
             if outcome.is_ok() {
                 host.remove().await?;
             }
@@ -186,18 +184,18 @@ impl Control {
                     self.answer(request).await;
                     continue;
                 }
+                vacancy = self.crew.next_vacancy() => {
+                    self.replace(vacancy?).await?;
+                    continue;
+                }
                 () = host_changed(self.host.as_ref()) => {
                     tokio::time::sleep(BURST).await;
-                    if let Some(host) = &mut self.host {
-                        let outcome = host.refresh().await;
-                        self.note_host(outcome);
-                    }
+                    self.refresh_host().await;
                     continue;
                 }
                 _ = inputs.signals.hangup.recv() => self.intake.read_again(),
                 _ = inputs.signals.terminate.recv() => return Ok(()),
                 _ = inputs.signals.interrupt.recv() => return Ok(()),
-                _ = &mut inputs.ended => return Err(ControlError::WorkerEnded),
             };
             if !events.is_empty() {
                 self.change(events).await;
@@ -242,6 +240,28 @@ impl Control {
         }
     }
 
+    /// Makes a worker anew. It judges before the host's rules lead to it, as everywhere.
+    async fn replace(&mut self, worker: u16) -> Result<(), Hopeless> {
+        self.crew.replace(worker)?;
+        if let Some(member) = self.crew.members().get(usize::from(worker)) {
+            let snapshot = Arc::clone(&self.compiled.snapshot);
+            member.mailbox.publish(snapshot);
+        }
+        self.refresh_host().await;
+        Ok(())
+    }
+
+    /// Looks at the host again. While a worker's device is gone nothing would be whole; when it is
+    /// back, this is called again.
+    async fn refresh_host(&mut self) {
+        if let Some(host) = &mut self.host
+            && self.crew.is_whole()
+        {
+            let outcome = host.refresh().await;
+            self.note_host(outcome);
+        }
+    }
+
     fn note_host(&mut self, outcome: Result<(), HostError>) {
         self.host_problem = outcome.err().map(|error| error.to_string());
         if let Some(problem) = &self.host_problem {
@@ -249,12 +269,16 @@ impl Control {
         }
     }
 
+    /// Leaves the newest snapshot to every worker, and lets go of those that all have passed.
     fn publish(&mut self) {
-        let Some(mailbox) = &self.mailbox else { return };
-        let applied = mailbox.epoch();
+        let members = self.crew.members().iter();
+        let applied = members.clone().map(|member| member.mailbox.epoch());
+        let applied = applied.min().unwrap_or(0);
         self.passed.retain(|snapshot| snapshot.epoch >= applied);
         self.passed.push_back(Arc::clone(&self.compiled.snapshot));
-        mailbox.publish(Arc::clone(&self.compiled.snapshot));
+        for member in members {
+            member.mailbox.publish(Arc::clone(&self.compiled.snapshot));
+        }
     }
 
     async fn answer(&mut self, request: Request) {
@@ -272,8 +296,14 @@ impl Control {
     /// What the host is to look like.
     fn plan(&self) -> host::HostPlan {
         let view = &self.compiled.host;
+        let workers = self.crew.members().len() as u16;
+        let share = Share {
+            own: 0,
+            workers,
+            lanes: self.config.lanes,
+        };
         host::HostPlan {
-            tuns: vec![self.config.tun.name.clone()],
+            tuns: (0..workers).map(|n| self.config.tun.device(n)).collect(),
             mtu: self.mtu,
             intercept: match self.config.tun.intercept {
                 config::TunIntercept::All => host::Intercept::All,
@@ -286,7 +316,7 @@ impl Control {
             local_pods: view
                 .local_pods
                 .iter()
-                .map(|address| (*address, 0))
+                .map(|address| (*address, share.worker_of(*address)))
                 .collect(),
             remote_prefixes: view.remote_prefixes.clone(),
             global_frontends: view.global_frontends.clone(),
@@ -303,7 +333,6 @@ struct Inputs {
     watch: Watch,
     seen: mpsc::UnboundedReceiver<Seen>,
     health: mpsc::Receiver<HealthChange>,
-    ended: oneshot::Receiver<()>,
     signals: Signals,
 }
 

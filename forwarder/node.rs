@@ -1,23 +1,24 @@
-//! A node: devices, a worker on a thread of its own, and control on this one.
+//! A node: its workers, each with devices and a thread of its own, and control on this one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::{Config, Mtu};
-use datapath::{Forwarder, Settings, Share};
+use datapath::{Forwarder, HealthChange, Settings, Share};
 use driver::{
-    Budget, Engine, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
-    UdpSettings,
+    Budget, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
+    UdpSettings, Waker,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tunnel::{Lane, PrivateKey};
 
 use crate::control::{self, Control, ControlError};
+use crate::crew::{Crew, Work};
 use crate::keys::{self, KeyError};
 use crate::mailbox::Mailbox;
-use crate::worker::Worker;
+use crate::neighbours::Neighbours;
+use crate::worker::{BUFFERS, Worker};
 
 /// What a tunnel over IPv6 adds: IPv6 40, UDP 8, WireGuard 32 (facts: 80 bytes, padding aside).
 const OVERHEAD: u32 = 80;
@@ -47,20 +48,22 @@ pub enum NodeError {
     /// The system refused something else.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// A bug.
-    #[error("the worker panicked: please report it with the log above")]
-    Panicked,
 }
 
 /// The keys of a node's lanes, lane 0 first.
 ///
-/// Until a silent lane falls back to lane 0 a node has one lane, and publishes one: others take that
-/// for all of its addresses, so more can come without a change at their end.
-///
 /// # Errors
 /// [`KeyError`].
 pub fn lane_keys(config: &Config) -> Result<Vec<PrivateKey>, KeyError> {
-    Ok(vec![keys::load_or_make(&config.state_dir)?])
+    let own = keys::load_or_make(&config.state_dir)?;
+    let all = 0..config.lanes;
+    Ok(all.map(|number| own.derive_lane(number)).collect())
+}
+
+/// How many workers a node has on this machine.
+pub fn workers(config: &Config) -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    config.workers.count(cores, config.lanes)
 }
 
 /// Where lane `number` listens: the node's addresses, and its port plus the number.
@@ -81,67 +84,100 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let keys = lane_keys(&config)?;
     let public = keys.iter().map(PrivateKey::public).collect();
     // Everything is read before anything is touched: what is wrong in the files is said first.
-    let mut control = Control::read(config.clone(), public)?;
+    let control = Control::read(config.clone(), public)?;
     let mtu = match config.tun.mtu {
         Mtu::Bytes(mtu) => u32::from(mtu),
         Mtu::Auto => WIRE_MTU - OVERHEAD,
     };
-    let mut lanes = Vec::new();
-    let mut sockets = Vec::new();
-    for (number, key) in (0_u16..).zip(keys) {
-        let settings = UdpSettings {
-            mark: control::host::WIRE_MARK,
-            ..UdpSettings::on(lane_addresses(&config, number))
-        };
-        sockets.push(Udp::bind(number, settings)?);
-        lanes.push(Lane::new(number, key, driver::random()?));
-    }
-    let tun = Tun::create(&TunSettings {
-        name: config.tun.name.clone(),
-        mtu: Some(mtu),
-        up: true,
-        offloads: TunOffloads::default(),
-    })?;
-    let engine = Epoll::new(tun, sockets, Budget::default())?;
-    let mailbox = Arc::new(Mailbox::new(engine.waker()));
     let (health, health_changes) = mpsc::channel(HEALTH_MAX);
-    let forwarder = Forwarder::new(
-        settings(&config, mtu)?,
-        Share::whole(lanes.len() as u16),
-        lanes,
-    );
-    let worker = Worker::new(0, engine, forwarder, Arc::clone(&mailbox), Some(health));
-    let (thread, ended) = start(worker)?;
-    control.connect(Arc::clone(&mailbox), mtu);
-    let outcome = runtime.block_on(control.run(health_changes, ended));
-    mailbox.stop();
-    thread.join().map_err(|_| NodeError::Panicked)??;
-    Ok(outcome?)
+    let workshop = Workshop::new(config, mtu, keys, health)?;
+    let mailboxes = workshop.mailboxes.clone();
+    let crew = Crew::start(mailboxes, move |number| workshop.make(number))?;
+    runtime.block_on(control.run(crew, mtu, health_changes))?;
+    Ok(())
 }
 
-fn settings(config: &Config, mtu: u32) -> Result<Settings, NodeError> {
-    let seed = driver::random()?;
-    let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
-    Ok(Settings {
-        mtu: mtu as usize,
-        flows: config.flows_max as usize,
-        probe_interval: Duration::from_millis(u64::from(config.probe.interval_ms)),
-        probe_count: u32::from(config.probe.count),
-        secret: (half(0), half(8)),
-    })
+/// All that a worker is made of, so that it can be made again.
+struct Workshop {
+    config: Config,
+    mtu: u32,
+    keys: Vec<PrivateKey>,
+    wakers: Vec<Waker>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    neighbours: Vec<Neighbours>,
+    health: mpsc::Sender<HealthChange>,
 }
 
-/// Starts a worker; the receiver learns when it has ended, however it did.
-fn start<E: Engine + 'static>(
-    worker: Worker<E>,
-) -> std::io::Result<(JoinHandle<Result<(), EngineError>>, oneshot::Receiver<()>)> {
-    let (alive, ended) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("worker-0".into())
-        .spawn(move || {
-            // Dropped at the end, and by a panic too.
-            let _alive: oneshot::Sender<()> = alive;
-            worker.run()
+impl Workshop {
+    fn new(
+        config: Config,
+        mtu: u32,
+        keys: Vec<PrivateKey>,
+        health: mpsc::Sender<HealthChange>,
+    ) -> Result<Workshop, NodeError> {
+        let all = 0..workers(&config);
+        let wakers = all.map(|_| Waker::new()).collect::<Result<Vec<_>, _>>()?;
+        let mailbox = |waker: &Waker| Arc::new(Mailbox::new(waker.clone()));
+        Ok(Workshop {
+            mailboxes: wakers.iter().map(mailbox).collect(),
+            neighbours: Neighbours::of_all(wakers.clone(), BUFFERS),
+            config,
+            mtu,
+            keys,
+            wakers,
+            health,
+        })
+    }
+
+    /// Makes a worker: its TUN, its lanes with their sockets, its core; and says what it does.
+    fn make(&self, number: u16) -> Result<Work, NodeError> {
+        let config = &self.config;
+        let place = usize::from(number);
+        let share = Share {
+            own: number,
+            workers: self.mailboxes.len() as u16,
+            lanes: config.lanes,
+        };
+        let mut lanes = Vec::new();
+        let mut sockets = Vec::new();
+        for (lane, key) in (0..).zip(&self.keys) {
+            if share.has_lane(lane) {
+                let settings = UdpSettings {
+                    mark: control::host::WIRE_MARK,
+                    ..UdpSettings::on(lane_addresses(config, lane))
+                };
+                sockets.push(Udp::bind(lane, settings)?);
+                lanes.push(Lane::new(lane, key.clone(), driver::random()?));
+            }
+        }
+        let tun = Tun::create(&TunSettings {
+            name: config.tun.device(number),
+            mtu: Some(self.mtu),
+            up: true,
+            offloads: TunOffloads::default(),
         })?;
-    Ok((thread, ended))
+        let waker = self.wakers[place].clone();
+        let worker = Worker::new(
+            number,
+            Epoll::woken_by(waker, tun, sockets, Budget::default())?,
+            Forwarder::new(self.settings()?, share, lanes),
+            Arc::clone(&self.mailboxes[place]),
+            self.neighbours[place].successor(),
+            Some(self.health.clone()),
+        );
+        Ok(Box::new(|| worker.run()))
+    }
+
+    fn settings(&self) -> Result<Settings, NodeError> {
+        let seed = driver::random()?;
+        let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
+        let probe = &self.config.probe;
+        Ok(Settings {
+            mtu: self.mtu as usize,
+            flows: (self.config.flows_max as usize).div_ceil(self.mailboxes.len()),
+            probe_interval: Duration::from_millis(u64::from(probe.interval_ms)),
+            probe_count: u32::from(probe.count),
+            secret: (half(0), half(8)),
+        })
+    }
 }

@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tunnel::Lane;
 
 use crate::mailbox::Mailbox;
+use crate::neighbours::Neighbours;
 use crate::worker::Worker;
 use socket::{Socket, SocketError};
 
@@ -89,7 +90,8 @@ pub fn run(name: &str, up: impl FnOnce()) -> Result<(), WireguardError> {
         .spawn(move || socket::serve(&listener, &for_socket))?;
     tracing::info!(interface = name, "up");
     up();
-    match Worker::new(0, engine, forwarder, Arc::clone(&mailbox), None).run() {
+    let alone = Neighbours::nobody();
+    match Worker::new(0, engine, forwarder, Arc::clone(&mailbox), alone, None).run() {
         // To delete the link is how wg-quick and others end it.
         Ok(()) | Err(EngineError::Deleted { .. }) => {}
         Err(error) => return Err(error.into()),

@@ -8,13 +8,16 @@ use packet::{Batch, Datagrams, Frame, Now};
 use tokio::sync::mpsc;
 
 use crate::mailbox::{Desk, Mailbox};
+use crate::neighbours::Neighbours;
 
 /// Buffers of a worker: what may be received, queued and under way at once. Pages that were never
 /// used take no memory.
-const BUFFERS: usize = 512;
+pub(crate) const BUFFERS: usize = 512;
 /// Frames and trains taken from each side in one breath.
 const RECEIVE_BATCH: usize = 32;
-/// Trains that may wait for the wire, and packets for the pods.
+/// Packets taken from each neighbour in one breath.
+const CROSSING_BATCH: usize = 64;
+/// Trains that may wait for the wire, and packets for the pods and for each neighbour.
 const TRANSMIT_BATCH: usize = 256;
 
 /// One worker, ready to run on a thread of its own.
@@ -27,33 +30,35 @@ pub struct Worker<E> {
     sent: Sent,
     now: Now,
     mailbox: Arc<Mailbox>,
+    neighbours: Neighbours,
     health: Option<mpsc::Sender<HealthChange>>,
     /// Changes that control had no room for yet.
     untold: Vec<HealthChange>,
 }
 
 impl<E: Engine> Worker<E> {
-    /// A worker whose buffers are `home`'s, and which tells `health` when a node begins or ceases
-    /// to answer.
+    /// Worker `number` among its neighbours; it tells `health` when a node begins or ceases to
+    /// answer.
     pub fn new(
-        home: u16,
+        number: u16,
         engine: E,
         forwarder: Forwarder,
         mailbox: Arc<Mailbox>,
+        neighbours: Neighbours,
         health: Option<mpsc::Sender<HealthChange>>,
     ) -> Worker<E> {
+        let tunnel = tunnel::Outbox::new(number, BUFFERS, TRANSMIT_BATCH);
+        let out = Outbox::new(tunnel, TRANSMIT_BATCH);
         Worker {
             engine,
             forwarder,
-            out: Outbox::new(
-                tunnel::Outbox::new(home, BUFFERS, TRANSMIT_BATCH),
-                TRANSMIT_BATCH,
-            ),
+            out: out.among(neighbours.workers() as u16, TRANSMIT_BATCH),
             frames: Batch::with_limit(RECEIVE_BATCH),
             datagrams: Batch::with_limit(RECEIVE_BATCH),
             sent: Sent::default(),
             now: driver::now(),
             mailbox,
+            neighbours,
             health,
             untold: Vec::new(),
         }
@@ -75,15 +80,18 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// [`EngineError`] when a device is gone.
     pub fn breath(&mut self) -> Result<(), EngineError> {
-        let timeout = self
-            .forwarder
-            .poll_timeout()
-            .map(|due| due.since(self.now.time));
         let arena = &mut self.out.tunnel.arena;
+        let timeout = match self.neighbours.lie_down(arena) {
+            true => self.forwarder.poll_timeout(),
+            false => Some(self.now.time),
+        };
+        let timeout = timeout.map(|due| due.since(self.now.time));
         self.engine
             .turn(timeout, arena, &mut self.frames, &mut self.datagrams)?;
+        self.neighbours.rise();
         self.now = driver::now();
         self.read_mail();
+        self.take_crossings()?;
         let now = self.now;
         while let Some(frame) = self.frames.pop() {
             self.forwarder.handle_frame(now, frame, &mut self.out);
@@ -104,7 +112,24 @@ impl<E: Engine> Worker<E> {
             self.forwarder.handle_timeout(now, out);
             self.tell_health();
         }
-        self.transmit()
+        self.transmit()?;
+        self.neighbours.ring();
+        Ok(())
+    }
+
+    fn take_crossings(&mut self) -> Result<(), EngineError> {
+        self.neighbours.take_home(&mut self.out.tunnel.arena);
+        for other in self.neighbours.others() {
+            for _ in 0..CROSSING_BATCH {
+                let Some(crossing) = self.neighbours.take_crossing(other) else {
+                    break;
+                };
+                self.forwarder
+                    .handle_crossing(self.now, crossing, &mut self.out);
+                self.relieve()?;
+            }
+        }
+        Ok(())
     }
 
     fn read_mail(&mut self) {
@@ -130,16 +155,19 @@ impl<E: Engine> Worker<E> {
         if self.out.is_crowded() {
             self.forwarder.flush(self.now, &mut self.out);
             self.transmit()?;
+            self.neighbours.take_home(&mut self.out.tunnel.arena);
         }
         Ok(())
     }
 
     fn transmit(&mut self) -> Result<(), EngineError> {
+        self.neighbours.hand_over(&mut self.out);
         let Outbox { tunnel, pods, .. } = &mut self.out;
         let sent = &mut self.sent;
         self.engine
             .transmit(pods, &mut tunnel.wire, &mut tunnel.arena, sent)?;
         tunnel.ledger.sent = sent.pods + sent.wire;
+        self.neighbours.send_home(&mut tunnel.arena);
         Ok(())
     }
 

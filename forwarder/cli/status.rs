@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use super::{Failure, Socket, ask};
-use crate::control::report::{ServicePort, Status as Report};
+use crate::control::report::{Segments, ServicePort, Status as Report};
 
 /// Show the running node: workers, peers, services, drops, drivers
 #[derive(Debug, clap::Args)]
@@ -48,23 +48,7 @@ fn write_all(report: &Report, text: &mut String) -> std::fmt::Result {
         "{} of cluster {}, epoch {}, {applied}",
         report.node, report.cluster, report.epoch
     )?;
-    writeln!(text, "\nWORKER  EPOCH  FLOWS  SEGMENTS IN / OUT")?;
-    for worker in &report.workers {
-        let state = if worker.answering {
-            ""
-        } else {
-            "  does not answer"
-        };
-        writeln!(
-            text,
-            "{:<7} {:<6} {:<6} {} / {}{state}",
-            worker.worker,
-            worker.epoch,
-            worker.flows,
-            report.segments.received,
-            report.segments.sent
-        )?;
-    }
+    workers(report, text)?;
     peers(report, text)?;
     services(report, text)?;
     sources(report, text)?;
@@ -80,7 +64,13 @@ fn write_all(report: &Report, text: &mut String) -> std::fmt::Result {
         )?;
     }
     writeln!(text, "\nDRIVERS")?;
+    let mut said = Vec::new();
     for driver in report.workers.iter().flat_map(|worker| &worker.drivers) {
+        // Of most things every worker says the same.
+        if said.contains(&driver) {
+            continue;
+        }
+        said.push(driver);
         writeln!(
             text,
             "{:<28} {:<4} {}",
@@ -102,6 +92,35 @@ fn write_all(report: &Report, text: &mut String) -> std::fmt::Result {
             object.name,
             object.place
         )?;
+    }
+    Ok(())
+}
+
+fn workers(report: &Report, text: &mut String) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\nWORKER  DEVICE           EPOCH  FLOWS  SEGMENTS IN / OUT / CROSSED"
+    )?;
+    for worker in &report.workers {
+        let silent = if worker.answering {
+            ""
+        } else {
+            "  does not answer"
+        };
+        let Segments {
+            received,
+            sent,
+            crossed_out,
+            ..
+        } = &worker.segments;
+        writeln!(
+            text,
+            "{:<7} {:<16} {:<6} {:<6} {received} / {sent} / {crossed_out}{silent}",
+            worker.worker, worker.device, worker.epoch, worker.flows,
+        )?;
+        if let Some(why) = &worker.last_end {
+            writeln!(text, "        made anew {} times: {why}", worker.restarts)?;
+        }
     }
     Ok(())
 }

@@ -24,10 +24,8 @@ pub(super) struct Observed {
 
 impl Observed {
     /// Adds what another worker knows.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub(super) fn add(&mut self, other: Observed) {
         self.flows += other.flows;
-        self.drivers.extend(other.drivers);
         for (reason, segments) in other.drops {
             *self.drops.entry(reason).or_default() += segments;
         }
@@ -67,6 +65,8 @@ pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
             sent: ledger.sent,
             consumed: ledger.consumed,
             queued,
+            crossed_in: ledger.crossed_in,
+            crossed_out: ledger.crossed_out,
         },
         probes: desk.forwarder.probe_status().collect(),
         lanes: lanes(desk),

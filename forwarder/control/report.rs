@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use super::observe::{Observed, observe};
+use crate::crew::Member;
 use crate::explain::socket;
+use crate::mailbox::Answer;
 
 /// The running node.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -50,18 +52,26 @@ pub struct Status {
 pub struct Worker {
     /// Its number.
     pub worker: u16,
+    /// Its device towards the pods.
+    pub device: String,
     /// The epoch that it judges by.
     pub epoch: u64,
     /// Flows that it knows.
     pub flows: usize,
     /// Whether it answered.
     pub answering: bool,
+    /// How often it was made anew since the node started.
+    pub restarts: u64,
+    /// Why it ended last, if it did.
+    pub last_end: Option<String>,
+    /// Segments that went through it.
+    pub segments: Segments,
     /// Drivers and offloads: which run, which do not, and why.
     pub drivers: Vec<Driver>,
 }
 
 /// One driver or offload.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Driver {
     /// What it is.
@@ -158,7 +168,8 @@ pub struct Backend {
     pub in_use: bool,
 }
 
-/// The conservation law: received + originated = sent + consumed + queued + drops.
+/// The conservation law: received + originated + crossed in = sent + consumed + crossed out +
+/// queued + drops.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Segments {
@@ -172,6 +183,10 @@ pub struct Segments {
     pub consumed: u64,
     /// Waiting.
     pub queued: u64,
+    /// Taken over from the node's other workers.
+    pub crossed_in: u64,
+    /// Handed over to them.
+    pub crossed_out: u64,
 }
 
 /// An object that is not wholly in force.
@@ -212,6 +227,8 @@ impl Segments {
         self.sent += other.sent;
         self.consumed += other.consumed;
         self.queued += other.queued;
+        self.crossed_in += other.crossed_in;
+        self.crossed_out += other.crossed_out;
     }
 }
 
@@ -237,30 +254,54 @@ pub(crate) fn status(control: &Control) -> Status {
         host: host(control),
         ..Status::default()
     };
-    let observed = control
-        .mailbox
-        .as_ref()
-        .and_then(|mailbox| mailbox.ask(observe).ok());
-    let worker = Worker {
-        epoch: control.mailbox.as_ref().map_or(0, |m| m.epoch()),
-        ..Worker::default()
+    let mut seen = Observed::default();
+    // All are asked before the first is waited for.
+    let members = control.crew.members();
+    let asked = |member: &Member| match member.is_alive() {
+        true => member.mailbox.put(observe).ok(),
+        false => None,
     };
-    match observed {
-        Some(seen) => {
-            status.peers = peers(control, &seen);
-            status.drops = seen.drops;
-            status.segments = seen.segments;
-            status.workers = vec![Worker {
-                answering: true,
-                flows: seen.flows,
-                drivers: seen.drivers,
-                ..worker
-            }];
-        }
-        None => status.workers = vec![worker],
+    let asked: Vec<_> = members.iter().map(asked).collect();
+    for ((number, member), asked) in (0..).zip(members).zip(asked) {
+        let (worker, knows) = worker(control, number, member, asked);
+        status.workers.push(worker);
+        seen.add(knows);
     }
+    status.peers = peers(control, &seen);
+    status.drops = seen.drops;
+    status.segments = seen.segments;
     status.applied_everywhere = status.workers.iter().all(|w| w.epoch == status.epoch);
     status
+}
+
+/// One worker, and what it knows.
+fn worker(
+    control: &Control,
+    number: u16,
+    member: &Member,
+    asked: Option<Answer<Observed>>,
+) -> (Worker, Observed) {
+    let worker = Worker {
+        worker: number,
+        device: control.config.tun.device(number),
+        epoch: member.mailbox.epoch(),
+        restarts: member.restarts,
+        last_end: member.last_end.clone(),
+        ..Worker::default()
+    };
+    match asked.and_then(|answer| answer.wait().ok()) {
+        Some(mut knows) => {
+            let worker = Worker {
+                answering: true,
+                flows: knows.flows,
+                segments: knows.segments.clone(),
+                drivers: std::mem::take(&mut knows.drivers),
+                ..worker
+            };
+            (worker, knows)
+        }
+        None => (worker, Observed::default()),
+    }
 }
 
 fn peers(control: &Control, seen: &Observed) -> Vec<Peer> {
