@@ -6,6 +6,8 @@
 //! same wherever it is made; that is why it names this crate, and not the other way round.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod fuzz;
 mod node;
 mod problem;
 mod read;

@@ -16,6 +16,8 @@ mod engine;
 mod epoll;
 mod error;
 mod features;
+#[cfg(test)]
+mod fuzz;
 mod sockaddr;
 mod sockopt;
 mod source;

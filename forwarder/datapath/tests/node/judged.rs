@@ -11,7 +11,7 @@ use packet::{Address, Complaint, Offload, Packet, icmp_error};
 use crate::world::{World, echo, pod, read, tcp};
 
 /// Only pod `allowed` may speak to pod `subject`; both are `NODE-POD`.
-fn only(subject: &str, allowed: &str, direction: Direction) -> Policy {
+pub(crate) fn only(subject: &str, allowed: &str, direction: Direction) -> Policy {
     Policy {
         name: PolicyName {
             kind: "NetworkPolicy".into(),

@@ -9,6 +9,7 @@ mod bad_input;
 mod codec;
 mod events;
 mod examples;
+mod fuzz;
 mod mutations;
 mod policies;
 mod services;
