@@ -179,7 +179,7 @@ impl Run {
     }
 
     /// The other node sends it, if it can be sent at all.
-    fn from_peer(&mut self, bytes: &[u8]) {
+    fn peer_sends(&mut self, bytes: &[u8]) {
         let mut buf = packet::Arena::new(0, 1).take().expect("a buffer");
         buf.extend(bytes);
         if Packet::parse(buf, Offload::default()).is_ok() {
@@ -226,7 +226,7 @@ impl Run {
             Step::Peer { bytes } => {
                 let mut bytes = bytes.clone();
                 fix_checksum(&mut bytes);
-                self.from_peer(&bytes);
+                self.peer_sends(&bytes);
             }
             Step::PeerTcp {
                 from,
@@ -237,7 +237,7 @@ impl Run {
                 let ends = [(*from, ports.0), (*to, ports.1)];
                 let [source, target] =
                     ends.map(|(place, port)| (place.address(), place.port(port)));
-                self.from_peer(&tcp(source, target, &flags(*bits), b"peer"));
+                self.peer_sends(&tcp(source, target, &flags(*bits), b"peer"));
             }
             Step::Complaint { from, to } => self.complain(*from, *to),
             Step::Pass(steps) => self
@@ -305,7 +305,7 @@ impl Run {
                 );
                 let to = header.flow.destination.v4();
                 assert!(
-                    !to.is_some_and(|to| to[..3] == [10, 3 - node, 0]),
+                    to.is_none_or(|to| to[..3] != [10, 3 - node, 0]),
                     "{header:?}"
                 );
             }
