@@ -109,7 +109,7 @@ impl Lane {
         {
             return refuse(packet, Refused::KeyMissing, out);
         } else {
-            peer.queue.push(packet, &mut self.waiting, out);
+            self.wait(slot, packet, out);
             self.initiate(now, slot, out);
         }
         self.schedule(slot);
@@ -206,6 +206,20 @@ impl Lane {
         if self.peers.find(peer).is_some() {
             self.initiate(now, peer.slot, out);
             self.schedule(peer.slot);
+        }
+    }
+
+    /// Lets a packet wait for a handshake with its peer.
+    fn wait(&mut self, slot: u32, packet: Packet, out: &mut Outbox) {
+        let queue = self.peers.at(slot).map(|peer| &peer.queue);
+        if let Some(longest) = queue.and_then(|queue| self.waiting.gives_way(queue))
+            && let Some(other) = self.peers.at(longest)
+        {
+            other.queue.shed(&mut self.waiting, out);
+        }
+        match self.peers.at(slot) {
+            Some(peer) => peer.queue.push(packet, &mut self.waiting, out),
+            None => refuse(packet, Refused::PeerUnknown, out),
         }
     }
 

@@ -123,7 +123,7 @@ impl Peers {
             handshake: None,
             sessions: Sessions::default(),
             deadlines: Deadlines::new(),
-            queue: Queue::default(),
+            queue: Queue::of(slot),
             stamps,
             newest_stamp: [0; 12],
             accepted: None,

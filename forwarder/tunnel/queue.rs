@@ -1,7 +1,7 @@
 //! Packets that wait for a handshake: in order, and bounded for each peer and for the whole lane,
 //! since each holds a buffer of the worker's arena.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 
 use packet::Packet;
 
@@ -15,38 +15,77 @@ pub(crate) const QUEUE_MAX: usize = 64;
 pub(crate) const WAITING_MAX: usize = 256;
 
 /// What waits in all queues of a lane.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(crate) struct Waiting {
     packets: usize,
     /// The same, in segments.
     pub(crate) segments: u64,
+    /// The queues that are not empty, by their lengths: no more than packets.
+    lengths: BTreeSet<(usize, u32)>,
+}
+
+impl Waiting {
+    /// Whose oldest packet gives way to one more for `newcomer`, where the lane is full: that of
+    /// the longest queue, so that a few dead peers with much traffic cannot keep the others from
+    /// theirs. It is the newcomer's own if no other is longer.
+    pub(crate) fn gives_way(&self, newcomer: &Queue) -> Option<u32> {
+        let &(length, longest) = self.lengths.last()?;
+        let full = self.packets >= WAITING_MAX;
+        let other = full && length > newcomer.packets.len();
+        other.then_some(longest)
+    }
+
+    fn changed(&mut self, queue: &Queue, before: usize) {
+        self.lengths.remove(&(before, queue.slot));
+        if !queue.is_empty() {
+            self.lengths.insert((queue.packets.len(), queue.slot));
+        }
+    }
 }
 
 /// What waits for one peer.
-#[derive(Default)]
-pub(crate) struct Queue(VecDeque<Packet>);
+pub(crate) struct Queue {
+    /// The peer's place in the lane's table.
+    slot: u32,
+    packets: VecDeque<Packet>,
+}
 
 impl Queue {
-    /// Lets a packet wait behind the others.
-    pub(crate) fn push(&mut self, packet: Packet, all: &mut Waiting, out: &mut Outbox) {
-        if self.0.len() >= QUEUE_MAX || all.packets >= WAITING_MAX {
-            match self.pop(all) {
-                Some(oldest) => refuse(oldest, Refused::QueueFull, out),
-                // The others' packets fill the lane: they were here first.
-                None => return refuse(packet, Refused::QueueFull, out),
-            }
+    /// An empty one, of the peer at this place.
+    pub(crate) fn of(slot: u32) -> Queue {
+        Queue {
+            slot,
+            packets: VecDeque::new(),
         }
+    }
+
+    /// Lets a packet wait behind the others; [`Waiting::gives_way`] was asked before.
+    pub(crate) fn push(&mut self, packet: Packet, all: &mut Waiting, out: &mut Outbox) {
+        if self.packets.len() >= QUEUE_MAX || all.packets >= WAITING_MAX {
+            self.shed(all, out);
+        }
+        let before = self.packets.len();
         all.packets += 1;
         all.segments += packet.segments() as u64;
-        self.0.push_back(packet);
+        self.packets.push_back(packet);
+        all.changed(self, before);
     }
 
     /// Takes the oldest.
     pub(crate) fn pop(&mut self, all: &mut Waiting) -> Option<Packet> {
-        let packet = self.0.pop_front()?;
+        let before = self.packets.len();
+        let packet = self.packets.pop_front()?;
         all.packets -= 1;
         all.segments -= packet.segments() as u64;
+        all.changed(self, before);
         Some(packet)
+    }
+
+    /// Drops the oldest, for one that is newer.
+    pub(crate) fn shed(&mut self, all: &mut Waiting, out: &mut Outbox) {
+        if let Some(oldest) = self.pop(all) {
+            refuse(oldest, Refused::QueueFull, out);
+        }
     }
 
     /// Drops everything.
@@ -59,7 +98,7 @@ impl Queue {
     /// Whether nothing waits.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.packets.is_empty()
     }
 }
 

@@ -40,6 +40,37 @@ fn many_silent_peers_cannot_take_all_buffers() {
 }
 
 #[test]
+fn dead_peers_with_much_traffic_do_not_keep_others_from_waiting() {
+    let mut world = World::with_buffers(300);
+    let now = world.now(LEFT);
+    let alive = world.sides[LEFT].peer;
+    for number in 10..14 {
+        let key = PrivateKey::from_bytes([number; 32]).public();
+        let left = &mut world.sides[LEFT];
+        left.peer = left.lane.add_peer(now, key).unwrap();
+        let nowhere = "192.0.2.9:9".parse().unwrap();
+        left.lane.set_endpoint(left.peer, nowhere);
+        for sequence in 0..64 {
+            world.ping(LEFT, sequence);
+        }
+    }
+    assert_eq!(world.sides[LEFT].lane.queued(), 256);
+    world.wire.clear();
+    let dead = core::mem::replace(&mut world.sides[LEFT].peer, alive);
+    for sequence in 0..60 {
+        world.ping(LEFT, sequence);
+        // The dead ones' traffic does not end.
+        world.sides[LEFT].peer = dead;
+        world.ping(LEFT, sequence);
+        world.sides[LEFT].peer = alive;
+    }
+    assert_eq!(world.sides[LEFT].lane.queued(), 256);
+    world.run(millis(100));
+    // A fifth of the places, for the newest, in order.
+    assert_eq!(world.sequences(RIGHT), Vec::from_iter(9..60));
+}
+
+#[test]
 fn what_waits_for_a_removed_peer_is_dropped_by_name_and_its_buffers_go_home() {
     let mut world = World::new();
     world.ping(LEFT, 1);
