@@ -1,7 +1,7 @@
 //! The four messages on the wire (WireGuard paper §5.4): lengths, fields, and the two MACs at the
 //! end of a handshake message. All integers are little-endian.
 
-use crate::crypto::{self, TAG};
+use crate::crypto::{self, PublicMacKey, TAG};
 use crate::keys::PublicKey;
 
 /// Bytes of a first message of a handshake, type 1.
@@ -186,12 +186,13 @@ impl Data {
 /// The key of the first MAC of every handshake message to one receiver: a hash of the receiver's
 /// public key, so that a lane is silent towards whoever does not know that.
 #[derive(Clone)]
-pub(crate) struct MacKey([u8; 32]);
+pub(crate) struct MacKey(PublicMacKey);
 
 impl MacKey {
     /// The key for messages to `receiver`.
     pub(crate) fn of(receiver: &PublicKey) -> MacKey {
-        MacKey(crypto::hash(&[b"mac1----", receiver.as_bytes()]))
+        let key = crypto::hash(&[b"mac1----", receiver.as_bytes()]);
+        MacKey(PublicMacKey::new(&key))
     }
 
     /// Whether a handshake message carries the right first MAC.
@@ -200,12 +201,12 @@ impl MacKey {
             return false;
         };
         let (text, macs) = message.split_at(end);
-        crypto::equal(&crypto::mac(&self.0, &[text]), &macs[..MAC])
+        crypto::equal(&self.0.mac(text), &macs[..MAC])
     }
 
     fn write(&self, message: &mut [u8]) {
         let (text, macs) = message.split_at_mut(message.len() - MACS);
-        macs[..MAC].copy_from_slice(&crypto::mac(&self.0, &[text]));
+        macs[..MAC].copy_from_slice(&self.0.mac(text));
     }
 }
 

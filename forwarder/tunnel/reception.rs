@@ -103,32 +103,45 @@ impl Reception {
     }
 }
 
-/// A hash that nobody outside can compute, so that nobody chooses his neighbours in a table.
-pub(crate) struct Keyed(SipHasher13);
+/// Hashes that nobody outside can compute, so that nobody chooses his neighbours in a table.
+pub(crate) struct Keyed {
+    sip: SipHasher13,
+    add: u64,
+    factor: u64,
+}
 
 impl Keyed {
     pub(crate) fn new(random: &mut Random) -> Keyed {
         let key = random.secret();
-        let half = |at: usize| {
-            let bytes = key.0[at..].first_chunk().expect("32 bytes have halves");
+        let quarter = |at: usize| {
+            let bytes = key.0[at..].first_chunk().expect("32 bytes have quarters");
             u64::from_le_bytes(*bytes)
         };
-        Keyed(SipHasher13::new_with_keys(half(0), half(8)))
+        Keyed {
+            sip: SipHasher13::new_with_keys(quarter(0), quarter(8)),
+            add: quarter(16),
+            factor: quarter(24) | 1,
+        }
     }
 
-    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = self.0;
-        hasher.write(bytes);
-        hasher.finish()
+    /// Spreads a number over 64 bits, fast and less well than the other; for tables that only guess.
+    #[inline]
+    pub(crate) fn scatter(&self, number: u64) -> u64 {
+        let product = u128::from(number ^ self.add) * u128::from(self.factor);
+        let folded = (product >> 64) as u64 ^ product as u64;
+        let product = u128::from(folded) * u128::from(self.factor);
+        (product >> 64) as u64 ^ product as u64
     }
 
     /// Who counts as one source: an IPv4 address, or the /64 of an IPv6 address, since whoever has
     /// one of its addresses has them all.
     fn source(&self, remote: SocketAddr) -> u64 {
+        let mut hasher = self.sip;
         match remote.ip() {
-            IpAddr::V4(ip) => self.hash(&ip.octets()),
-            IpAddr::V6(ip) => self.hash(&ip.octets()[..8]),
+            IpAddr::V4(ip) => hasher.write(&ip.octets()),
+            IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
         }
+        hasher.finish()
     }
 }
 
