@@ -126,6 +126,31 @@ fn a_full_wire_or_an_empty_arena_drops_and_counts() {
 }
 
 #[test]
+fn many_peers_that_are_due_at_once_are_served_a_few_at_a_time() {
+    let mut lane = Lane::new(0, PrivateKey::from_bytes([1; 32]), [0; 32]);
+    let mut out = tunnel::Outbox::new(0, 256, 256);
+    let mut now = Now::default();
+    for number in 2..202 {
+        let key = PrivateKey::from_bytes([number; 32]).public();
+        let peer = lane.add_peer(now, key).unwrap();
+        lane.set_endpoint(peer, "192.0.2.9:9".parse().unwrap());
+        // All with one interval, whose keep-alives begin handshakes.
+        lane.set_keepalive(now, peer, 1, &mut out);
+    }
+    assert_eq!(out.ledger.originated, 200);
+    now.time = now.time + seconds(6);
+    let mut calls = 0;
+    while lane.poll_timeout().is_some_and(|due| due <= now.time) {
+        let before = out.ledger.originated;
+        lane.handle_timeout(now, &mut out);
+        assert!(out.ledger.originated - before <= 16);
+        calls += 1;
+    }
+    assert_eq!(out.ledger.originated, 400);
+    assert!((13..=50).contains(&calls), "{calls}");
+}
+
+#[test]
 fn keys_that_cannot_be_a_peers_are_refused() {
     let mut lane = Lane::new(0, PrivateKey::from_bytes([1; 32]), [0; 32]);
     let now = Now::default();
