@@ -259,6 +259,26 @@ fn a_clock_that_steps_back_does_not_stop_handshakes() {
 }
 
 #[test]
+fn a_clock_that_jumps_by_decades_does_not_stop_handshakes() {
+    let mut world = World::connected();
+    let year = 31_557_600_000_000_000;
+    let mut last = 0;
+    for clock in [60 * year, 0, 250 * year, 30 * year] {
+        world.sides[LEFT].clock_ns = clock;
+        world.sides[RIGHT].clock_ns = 90 * year - clock.min(90 * year);
+        for _ in 0..20 {
+            world.run(seconds(10));
+            last += 1;
+            world.ping(LEFT, last);
+        }
+        world.run(seconds(1));
+        assert!(world.is_live(LEFT) && world.is_live(RIGHT));
+    }
+    assert_eq!(world.counts(), (0, usize::from(last)));
+    assert!(world.sent(RIGHT, 2) >= 6);
+}
+
+#[test]
 fn a_peer_that_comes_back_gets_no_older_stamps() {
     let mut world = World::connected();
     let now = world.now(LEFT);

@@ -74,6 +74,24 @@ fn data_of_the_previous_session_is_opened_after_the_new_one_is_in_use() {
 }
 
 #[test]
+fn while_the_new_session_waits_for_its_confirmation_both_talk_in_the_old_one() {
+    let mut world = World::connected();
+    world.run(seconds(121));
+    // The initiator renews; its answer, and with it the confirmation, is lost.
+    world.loses = Box::new(|letter| letter.kind() == 2);
+    world.ping(LEFT, 1);
+    world.run(LATENCY * 2);
+    assert_eq!(world.sent(RIGHT, 2), 1);
+    for sequence in 2..30 {
+        world.ping(LEFT, sequence);
+        world.ping(RIGHT, sequence);
+        world.run(millis(100));
+    }
+    assert_eq!(world.sequences(RIGHT), Vec::from_iter(1..30));
+    assert_eq!(world.sequences(LEFT), Vec::from_iter(2..30));
+}
+
+#[test]
 fn both_renew_at_the_same_moment_and_what_is_under_way_comes_out() {
     let mut world = World::new();
     world.introduce(RIGHT);
