@@ -22,13 +22,13 @@ use wireguard::{Interface, Keys, Network};
 struct Counting;
 
 /// Threads that are watched, by their ids in the kernel; 0 is nobody.
-static WATCHED: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
+static WATCHED: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
 /// What each of them asked of the allocator.
-static ASKED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static ASKED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 fn count() {
     if WATCHED[0].load(Ordering::Relaxed) == 0 {
-        return;
+        return; // nobody is watched
     }
     // SAFETY: gettid always succeeds and touches no memory.
     let own = unsafe { libc::gettid() };
@@ -57,8 +57,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What both workers ask of the allocator while `work` is done.
-fn asked_during(workers: [i32; 2], work: impl FnOnce()) -> [u64; 2] {
+/// What each of the workers asks of the allocator while `work` is done.
+fn asked_during<const N: usize>(workers: [i32; N], work: impl FnOnce()) -> [u64; N] {
     for (asked, (watched, worker)) in ASKED.iter().zip(WATCHED.iter().zip(workers)) {
         asked.store(0, Ordering::Relaxed);
         watched.store(worker, Ordering::Relaxed);
@@ -67,7 +67,7 @@ fn asked_during(workers: [i32; 2], work: impl FnOnce()) -> [u64; 2] {
     for watched in &WATCHED {
         watched.store(0, Ordering::Relaxed);
     }
-    [0, 1].map(|worker| ASKED[worker].load(Ordering::Relaxed))
+    std::array::from_fn(|worker| ASKED[worker].load(Ordering::Relaxed))
 }
 
 /// There is one allocator and one set of signals in a process: one test at a time.
@@ -230,20 +230,30 @@ fn the_workers_of_plain_interfaces_allocate_nothing_once_warm() {
     }
 }
 
+/// The lane of four that owns an address.
+fn lane(address: &str) -> u16 {
+    let address: std::net::IpAddr = address.parse().unwrap();
+    packet::lane_of(packet::Address::from(address), 4)
+}
+
 #[test]
 fn the_workers_of_two_nodes_allocate_nothing_once_warm() {
     if !may_run("the_workers_of_two_nodes_allocate_nothing_once_warm") {
         return;
     }
     let _alone = alone();
-    let world = Topology::up(1, &["eu-1/client", "us-1/web"]);
+    let pods = ["client", "guest", "second", "third"].map(|name| format!("eu-1/{name}"));
+    let pods = pods.iter().map(String::as_str).chain(["us-1/web"]);
+    let world = Topology::up(1, &pods.collect::<Vec<_>>());
     for cluster in ["eu", "us"] {
         world.apply(cluster, "web.yaml", &service("web", 80, cluster, "none"));
     }
     world.exchange_keys();
     let programs: Vec<_> = ["eu-1", "us-1"]
         .map(|node| {
-            let config = config::Config::load(world.node_file(node).as_ref()).expect("its file");
+            let mut config =
+                config::Config::load(world.node_file(node).as_ref()).expect("its file");
+            config.workers = config::Workers::Count(2);
             within(&world.namespace(node), node, move || {
                 farlane::node::run(config)
             })
@@ -252,7 +262,14 @@ fn the_workers_of_two_nodes_allocate_nothing_once_warm() {
     let (client, web) = (world.pod("eu-1", "client"), world.pod("us-1", "web"));
     let ready = || world.pings(&client.namespace, &web.v4, 1);
     assert!(eventually(Duration::from_secs(15), ready), "the nodes talk");
-    let _server = world.spawn(&web.namespace, "iperf3", &["iperf3", "-s", "-p", "8080"]);
+    // A pod here whose worker is another than the client's, so that packets cross between the two.
+    let other = lane(&client.v4) % 2 ^ 1;
+    let guest = ["guest", "second", "third"].map(|name| world.pod("eu-1", name));
+    let guest = guest.iter().find(|pod| lane(&pod.v4) % 2 == other);
+    let guest = *guest.expect("a pod of the other worker");
+    let serve = ["iperf3", "-s", "-p", "8080"];
+    let _servers = [web, guest]
+        .map(|pod| world.spawn(&pod.namespace, &format!("iperf3-{}", pod.node), &serve));
     let [v4, v6] = cluster_ips(80, "eu");
     let work = || {
         let from = &client.namespace;
@@ -269,13 +286,24 @@ fn the_workers_of_two_nodes_allocate_nothing_once_warm() {
             );
             assert!(world.pings(from, address, 5));
         }
+        // To a pod of the same node.
+        for address in guest.addresses() {
+            iperf3(from, &[address, "-p", "8080"]);
+            iperf3(from, &[address, "-p", "8080", "-R"]);
+            iperf3(
+                from,
+                &[address, "-p", "8080", "-u", "-b", "50M", "-l", "200"],
+            );
+        }
         // To nobody, and beyond the mesh.
         world.pings(from, "10.2.1.200", 2);
         world.pings(from, "198.51.100.254", 2);
     };
     work();
-    let asked = asked_during(two_threads("worker-0"), work);
-    assert_eq!(asked, [0, 0], "allocations and frees of both workers");
+    let [one, two] = two_threads("worker-0");
+    let [three, four] = two_threads("worker-1");
+    let asked = asked_during([one, two, three, four], work);
+    assert_eq!(asked, [0; 4], "allocations and frees of all workers");
     let own = std::process::id().to_string();
     let told = std::process::Command::new("kill")
         .args(["-TERM", &own])
