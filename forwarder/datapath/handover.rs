@@ -64,9 +64,10 @@ impl Pass<'_> {
         }
     }
 
-    fn handle_crossing_in(&mut self, packet: Packet, origin: Origin) {
+    fn handle_crossing_in(&mut self, mut packet: Packet, origin: Origin) {
         let flow = packet.header().flow;
-        let proven = match (origin, self.snapshot.route(flow.source)) {
+        let from = self.snapshot.route(flow.source);
+        let proven = match (origin, from) {
             (Origin::Here, Route::Pod | Route::Own) => true,
             (Origin::Node(key), Route::Node(node)) => {
                 let node = self.snapshot.nodes.get(node as usize);
@@ -80,6 +81,10 @@ impl Pass<'_> {
         }
         if self.share.worker_of(flow.destination) != self.share.own {
             return self.out.drop(packet, Reason::WrongWorker);
+        }
+        if matches!(from, Route::Node(_)) && packet.header().tcp_flags & SYN != 0 {
+            // Answers are held to what this worker knows of the path as well.
+            self.clamp(&mut packet, from);
         }
         match self.snapshot.route(flow.destination) {
             Route::Pod | Route::Own => self.inward(packet),

@@ -334,9 +334,16 @@ impl Member {
         self.by_peer.clear();
         for (number, node) in snapshot.nodes.iter().enumerate() {
             let mut peers = Vec::with_capacity(node.lanes.len());
-            for theirs in self.reachable(node) {
+            for (place, theirs) in self.reachable(node).iter().enumerate() {
                 let peer = self.upsert(now, &before, theirs);
                 if let Some(peer) = peer {
+                    let watched = node.knows_lanes && (self.lane.number(), place) != (0, 0);
+                    let patience = if watched {
+                        PATIENCE
+                    } else {
+                        Patience::default()
+                    };
+                    self.lane.set_patience(peer, patience);
                     self.known.insert(theirs.key, (peer, theirs.endpoint));
                     self.remember(peer, number as u32);
                 }

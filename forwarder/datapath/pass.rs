@@ -130,6 +130,7 @@ impl Pass<'_> {
     /// Lowers the segment size that a SYN announces to what its answers may be sent with.
     pub(crate) fn clamp(&self, packet: &mut Packet, route: Route) {
         let carried = match route {
+            Route::Node(node) if self.lanes.crosses(node) => self.mtu,
             Route::Node(node) => usize::from(self.paths.inner(node)),
             _ => self.mtu,
         };
@@ -294,6 +295,10 @@ impl Pass<'_> {
         let Route::Node(node) = route else {
             return Ok(Hop { route, cut: None });
         };
+        if self.lanes.crosses(node) {
+            // The worker that seals it knows the path.
+            return Ok(Hop { route, cut: None });
+        }
         let length = packet.segment_length();
         match self.paths.admit(node, header.is_v4(), length) {
             Ok(()) => Ok(Hop { route, cut: None }),
