@@ -9,13 +9,19 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use packet::{Address, Buf, Now, Packet, Path, Time, lane_of};
-use tunnel::{Inner, Lane, PeerId, PublicKey};
+use tunnel::{Inner, Lane, Patience, PeerId, PublicKey};
 
 use crate::{Crossing, LanePeer, Node, Outbox, Reason, Share, Snapshot};
 
 /// How long a pair of lanes may owe an answer before its packets go by lane 0: longer than any
 /// round trip, shorter than a person's patience. WireGuard asks again only after 5 s.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Between lanes that are not both lane 0 nobody probes, and a lane whose worker was started again
+/// has forgotten its keys: both ends notice soon, so that what falls into the gap is soon repeated.
+const PATIENCE: Patience = Patience {
+    keepalive: Duration::from_millis(250),
+    unheard: Duration::from_millis(700),
+};
 /// Pairs that packets wait for, and that are looked at when [`SILENT_AFTER`] is over. Of more the
 /// packets wait as WireGuard's do.
 const TRIALS_MAX: usize = 4_096;
@@ -183,6 +189,13 @@ impl Lanes {
         for member in &mut self.members {
             member.lane.set_mtu(mtu);
         }
+    }
+
+    /// Whether all that is for `node` is sealed by another worker's lane 0.
+    #[inline]
+    pub(crate) fn crosses(&self, node: u32) -> bool {
+        let knows_lanes = self.knows_lanes.get(node as usize).copied();
+        knows_lanes == Some(false) && !self.share.has_lane(0)
     }
 
     /// Whether packets from lane 0 to lane 0 of `node` wait for a handshake.

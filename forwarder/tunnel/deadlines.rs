@@ -24,6 +24,25 @@ const ATTEMPTS_MAX: u64 = REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs()
 
 const NEVER: Time = Time::from_nanos(u64::MAX);
 
+/// How soon a peer's silence is noticed: both ends must have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Silence of ours after which data that we received is answered with a keep-alive.
+    pub keepalive: Duration,
+    /// Silence of the peer, after we sent data, after which a handshake is begun.
+    pub unheard: Duration,
+}
+
+impl Default for Patience {
+    /// WireGuard's (paper §6.5): 10 s and 15 s.
+    fn default() -> Patience {
+        Patience {
+            keepalive: KEEPALIVE_TIMEOUT,
+            unheard: UNHEARD_TIMEOUT,
+        }
+    }
+}
+
 /// What a deadline asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duty {
@@ -52,6 +71,7 @@ pub(crate) struct Deadlines {
     initiated: Option<Time>,
     /// The first message since which nothing authentic was heard.
     asked: Option<Time>,
+    patience: Patience,
 }
 
 impl Deadlines {
@@ -67,6 +87,10 @@ impl Deadlines {
             jitter: Duration::ZERO,
             initiated: None,
             asked: None,
+            patience: Patience {
+                keepalive: KEEPALIVE_TIMEOUT,
+                unheard: UNHEARD_TIMEOUT,
+            },
         }
     }
 
@@ -74,7 +98,7 @@ impl Deadlines {
     #[inline]
     pub(crate) fn data_sent(&mut self, now: Time) {
         if self.unheard == NEVER {
-            self.unheard = now + UNHEARD_TIMEOUT + self.jitter;
+            self.unheard = now + self.patience.unheard + self.jitter;
         }
     }
 
@@ -82,7 +106,7 @@ impl Deadlines {
     #[inline]
     pub(crate) fn data_received(&mut self, now: Time) {
         if self.keepalive == NEVER {
-            self.keepalive = now + KEEPALIVE_TIMEOUT;
+            self.keepalive = now + self.patience.keepalive;
         }
     }
 
@@ -149,6 +173,11 @@ impl Deadlines {
     #[inline]
     pub(crate) fn unanswered_since(&self) -> Option<Time> {
         self.asked
+    }
+
+    /// Changes how soon silence is noticed, from the next packet on.
+    pub(crate) fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
     }
 
     /// Begins a handshake at the next call, as if the last one had not been answered.

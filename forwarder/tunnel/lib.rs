@@ -43,6 +43,7 @@ mod stamp;
 mod timers;
 mod train;
 
+pub use deadlines::Patience;
 pub use inner::Inner;
 pub use keys::{PresharedKey, PrivateKey, PublicKey};
 pub use lane::Lane;

@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use alloc::vec::Vec;
 use packet::{Now, Prefix, Time};
 
+use crate::deadlines::Patience;
 use crate::handshake::Identity;
 use crate::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::lane::Lane;
@@ -172,6 +173,14 @@ impl Lane {
             self.keepalive(now, slot, out);
         }
         self.schedule(slot);
+    }
+
+    /// Changes how soon a peer's silence is noticed. Only for peers that do the same: another one
+    /// may be silent for 10 s while it receives, and would be asked for a handshake every 5 s.
+    pub fn set_patience(&mut self, peer: PeerId, patience: Patience) {
+        if let Some(peer) = self.peers.find_mut(peer) {
+            peer.deadlines.set_patience(patience);
+        }
     }
 
     /// Gives a prefix to a peer; it is taken from whoever had it.
