@@ -251,7 +251,8 @@ impl Probe {
         (0..open).filter(late).count() as u32
     }
 
-    /// Decides what the node is now; a change between answering and silent is told.
+    /// Decides what the node is now; whether it answers is told when it is first known, and when it
+    /// changes.
     fn judge(&mut self, now: Time, heard: Option<Time>, missing: u32, count: u32) -> Option<bool> {
         if missing > 0 {
             self.answered = 0;
@@ -270,10 +271,14 @@ impl Probe {
                 _ => Health::Silent,
             }
         };
-        let was_silent = self.health == Health::Silent;
+        // What becomes known first is told too: the world may go by what a worker said that has died.
+        let before = match self.health {
+            Health::Unknown => None,
+            known => Some(known == Health::Silent),
+        };
         let is_silent = health == Health::Silent;
         self.health = health;
-        (was_silent != is_silent).then_some(!is_silent)
+        (health != Health::Unknown && before != Some(is_silent)).then_some(!is_silent)
     }
 
     fn send(&mut self, now: Now, node: u32, identifier: u16, lanes: &mut Lanes, out: &mut Outbox) {
