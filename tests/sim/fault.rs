@@ -16,6 +16,8 @@ pub enum Fault {
     Cut,
     /// A node dies and comes back with nothing but its key and its files.
     Restart,
+    /// One worker of a node dies, with all that it knows and holds, and is started again.
+    WorkerDeath,
     /// Most datagrams are lost for a while.
     LossBurst,
     /// Policies come, go and change.
@@ -33,9 +35,10 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const ALL: [Fault; 9] = [
+pub const ALL: [Fault; 10] = [
     Fault::Cut,
     Fault::Restart,
+    Fault::WorkerDeath,
     Fault::LossBurst,
     Fault::PolicyChange,
     Fault::BackendGone,
@@ -56,6 +59,7 @@ impl Fault {
         match self {
             Fault::Cut => "cut",
             Fault::Restart => "restart",
+            Fault::WorkerDeath => "worker",
             Fault::LossBurst => "loss",
             Fault::PolicyChange => "policy",
             Fault::BackendGone => "backend",
@@ -68,9 +72,16 @@ impl Fault {
 
     /// Makes it happen.
     pub fn begin(self, sim: &mut Sim) {
+        if matches!(
+            self,
+            Fault::Cut | Fault::Restart | Fault::WorkerDeath | Fault::LossBurst
+        ) {
+            sim.witness.ordered = false;
+        }
         match self {
             Fault::Cut => cut(sim),
             Fault::Restart => restart(sim),
+            Fault::WorkerDeath => kill_worker(sim),
             Fault::LossBurst => sim.wires.loss = sim.random.between(150, 700),
             Fault::PolicyChange => change_policies(sim),
             Fault::BackendGone => lose_backend(sim),
@@ -88,6 +99,9 @@ impl Fault {
         for node in 0..NODES {
             if !sim.hosts[node].is_up() {
                 sim.start(node);
+            }
+            for worker in sim.hosts[node].dead_workers() {
+                sim.start_worker(node, worker);
             }
         }
     }
@@ -113,6 +127,18 @@ fn restart(sim: &mut Sim) {
         sim.run(Duration::from_millis(down));
         sim.start(node);
     }
+}
+
+fn kill_worker(sim: &mut Sim) {
+    let node = sim.random.index(NODES);
+    if !sim.hosts[node].is_up() {
+        return;
+    }
+    let worker = sim.random.below(sim.hosts[node].shape.workers.into()) as u16;
+    sim.hosts[node].stop_worker(worker);
+    let down = sim.random.pick(&[0, 10, 800]);
+    sim.run(Duration::from_millis(down));
+    sim.start_worker(node, worker);
 }
 
 fn change_policies(sim: &mut Sim) {

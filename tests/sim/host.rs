@@ -1,28 +1,25 @@
-//! A node: the product's world and forwarder, fed as the node feeds them, and the books that must
-//! balance after each breath.
+//! A node: the product's world, its workers and the rings between them, and a kernel that gives
+//! each packet to a worker, not always to the right one.
 
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use datapath::{Forwarder, Outbox, Share};
+use datapath::{Forwarder, Share};
 use mesh::{Event, Parsed, Scope, World};
-use packet::{Coalescer, Datagrams, Frame, Header, Now, Offload, Packet, Segmenter, Time};
-use tunnel::{Lane, PrivateKey, PublicKey};
+use packet::{Ledger, Now, Offload, Packet, Time, lane_of};
+use tunnel::{PrivateKey, PublicKey};
 
+use crate::inspect;
 use crate::model::{
     CLUSTER_NAMES, CLUSTERS, Cluster, File, NODES, View, cluster_of, node_name, node_v4, node_v6,
 };
 use crate::random::Random;
+use crate::reference::node_of_prefix;
+use crate::rings::Rings;
 use crate::witness::Knowledge;
+use crate::worker::{Breath, Known, Worker};
 
-/// Buffers of a node.
-const BUFFERS: usize = 96;
-/// Flows that its table holds.
-const FLOWS: usize = 4_096;
-/// How often it probes the others; three unanswered probes make one silent.
-pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-const PROBE_COUNT: u32 = 3;
+pub use crate::worker::PROBE_INTERVAL;
 
 /// A version of a manifest file, read once for all.
 #[derive(Clone, Debug)]
@@ -35,94 +32,121 @@ pub struct Version {
     pub number: u64,
     /// What the codec makes of it.
     pub parsed: Parsed,
+    /// What it makes of what a node is given that knows no lanes; `None` where that is the same.
+    pub without_lanes: Option<Parsed>,
     /// What its cluster's files say then.
     pub says: Cluster,
 }
 
-/// What a breath gave out.
-#[derive(Debug, Default)]
-pub struct Breath {
-    /// Datagrams, with where they go.
-    pub wire: Vec<(SocketAddr, Vec<u8>)>,
-    /// Packets for the pods, or for the world, cut as the kernel cuts them.
-    pub pods: Vec<Vec<u8>>,
+/// How a node is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How many workers it has.
+    pub workers: u16,
+    /// How many lanes it has.
+    pub lanes: u16,
+    /// Whether it knows only one key of each node, and publishes one: as a foreign WireGuard does.
+    pub knows_lanes: bool,
+    /// Of a thousand packets so many are given to any worker, by chance.
+    pub mis_steered: u64,
+}
+
+impl Shape {
+    /// One of many; in a calm mesh packets are steered right.
+    pub fn draw(random: &mut Random, calm: bool) -> Shape {
+        let knows_lanes = !random.percent(12);
+        Shape {
+            workers: random.pick(&[1, 1, 2, 2, 3, 4, 5]),
+            lanes: if knows_lanes {
+                random.pick(&[1, 2, 2, 3, 4, 8])
+            } else {
+                1
+            },
+            knows_lanes,
+            mis_steered: match calm {
+                true => 0,
+                false => random.pick(&[0, 20, 1_000]),
+            },
+        }
+    }
 }
 
 /// One node.
 pub struct Host {
     /// Its number.
     pub node: usize,
-    /// What it has read, in the simulator's words.
-    pub view: View,
+    /// How it is built.
+    pub shape: Shape,
     /// The nodes that it holds to be silent.
     pub silent: BTreeSet<usize>,
     /// How often that has changed.
     pub changes: u64,
-    /// When it breathes next because something has come.
-    pub wake: Option<Time>,
-    born: Time,
+    view: View,
     world: World,
-    forwarder: Option<Forwarder>,
-    out: Outbox,
-    key: PrivateKey,
-    keys: Vec<PublicKey>,
+    known: Known,
+    up: bool,
+    workers: Vec<Option<Worker>>,
+    rings: Rings,
+    secrets: Vec<PrivateKey>,
+    keys: Vec<Vec<PublicKey>>,
     mtu: usize,
-    frames: Vec<Vec<u8>>,
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
     versions: BTreeMap<(usize, Option<File>), u64>,
-    coalescer: Coalescer,
+    gone: Gone,
     random: Random,
 }
 
+/// What is left of workers that died.
+#[derive(Debug, Default)]
+struct Gone {
+    ledger: Ledger,
+    fell_back: u64,
+    drops: BTreeMap<&'static str, u64>,
+}
+
 impl Host {
-    /// A node that is down. `keys` are the public keys of all nodes.
+    /// A node that is down. `secrets` are the keys of its lanes, `keys` the public ones of all nodes.
     pub fn new(
         node: usize,
-        key: PrivateKey,
-        keys: &[PublicKey],
+        shape: Shape,
+        secrets: Vec<PrivateKey>,
+        keys: &[Vec<PublicKey>],
         mtu: usize,
-        random: Random,
+        mut random: Random,
     ) -> Host {
         Host {
             node,
-            view: View::default(),
+            shape,
             silent: BTreeSet::new(),
             changes: 0,
-            wake: None,
-            born: Time::ZERO,
+            view: View::default(),
             world: World::new(settings(node, keys)),
-            forwarder: None,
-            out: outbox(),
-            key,
+            known: Known::default(),
+            up: false,
+            workers: Vec::new(),
+            rings: Rings::new(random.fork()),
+            secrets,
             keys: keys.to_vec(),
             mtu,
-            frames: Vec::new(),
-            datagrams: Vec::new(),
             versions: BTreeMap::new(),
-            coalescer: Coalescer::new(4),
+            gone: Gone::default(),
             random,
         }
     }
 
     /// Starts with what the files say.
     pub fn start(&mut self, now: Now, files: &[Version]) {
-        let lane = Lane::new(0, self.key.clone(), self.random.bytes());
-        let settings = datapath::Settings {
-            mtu: self.mtu,
-            flows: FLOWS,
-            probe_interval: PROBE_INTERVAL,
-            probe_count: PROBE_COUNT,
-            secret: (self.random.below(u64::MAX), self.random.below(u64::MAX)),
-        };
-        self.world = World::new(self::settings(self.node, &self.keys));
-        self.out = outbox();
-        self.forwarder = Some(Forwarder::new(settings, Share::whole(1), vec![lane]));
+        self.bury_all();
+        self.up = true;
+        self.rings = Rings::new(self.random.fork());
+        self.gone = Gone::default();
+        self.world = World::new(settings(self.node, &self.keys));
+        self.known = Known::default();
         self.view = View::default();
-        self.born = now.time;
         self.silent.clear();
         self.versions.clear();
-        self.frames.clear();
-        self.datagrams.clear();
+        for worker in 0..self.shape.workers {
+            self.start_worker(now, worker);
+        }
         for version in files {
             self.take(version);
         }
@@ -131,17 +155,68 @@ impl Host {
         self.compile(now);
     }
 
+    /// Starts a worker that has died, with nothing but what control knows.
+    pub fn start_worker(&mut self, now: Now, worker: u16) {
+        let share = Share {
+            own: worker,
+            workers: self.shape.workers,
+            lanes: self.shape.lanes,
+        };
+        let random = self.random.fork();
+        let mut new = Worker::new(now, (self.node, share), &self.secrets, self.mtu, random);
+        if self.known.snapshot.is_some() {
+            new.tell(now.time, self.known.clone());
+        }
+        let place = usize::from(worker);
+        if self.workers.len() <= place {
+            self.workers.resize_with(place + 1, || None);
+        }
+        self.workers[place] = Some(new);
+    }
+
+    /// The workers that are dead while the node is not.
+    pub fn dead_workers(&self) -> Vec<u16> {
+        let workers = (0u16..).zip(&self.workers);
+        let dead = workers.filter(|(_, worker)| worker.is_none());
+        dead.map(|(number, _)| number).collect()
+    }
+
     /// Dies.
     pub fn stop(&mut self) {
-        self.forwarder = None;
-        self.frames.clear();
-        self.datagrams.clear();
-        self.wake = None;
+        self.bury_all();
+        self.up = false;
+    }
+
+    fn bury_all(&mut self) {
+        for worker in 0..self.workers.len() as u16 {
+            self.stop_worker(worker);
+        }
+        self.workers.clear();
+    }
+
+    /// A worker dies with all that it holds, other workers' buffers too.
+    pub fn stop_worker(&mut self, worker: u16) {
+        if let Some(mut dead) = self.workers[usize::from(worker)].take() {
+            self.gone.ledger += dead.ledger();
+            self.gone.fell_back += dead.forwarder.fell_back();
+            for (reason, segments) in dead.drops() {
+                *self.gone.drops.entry(reason).or_default() += segments;
+            }
+            if self.random.percent(50) {
+                self.rings.clear(worker);
+            }
+        }
     }
 
     /// Whether it runs.
     pub fn is_up(&self) -> bool {
-        self.forwarder.is_some()
+        self.up
+    }
+
+    /// Whether every worker lives and judges by what control knows.
+    pub fn is_up_to_date(&self) -> bool {
+        let mut workers = self.workers.iter();
+        workers.all(|worker| worker.as_ref().is_some_and(Worker::is_up_to_date))
     }
 
     /// Reads a version of a file, if it is news.
@@ -161,10 +236,12 @@ impl Host {
         if let (Some(file), true) = (version.file, version.parsed.problems.is_empty()) {
             self.view.read(version.cluster, file, &version.says);
         }
+        let without_lanes = version.without_lanes.as_ref();
+        let without_lanes = without_lanes.filter(|_| !self.shape.knows_lanes);
         self.world.apply(Event::File {
             cluster: version.cluster as u8 + 1,
             file: format!("{:?}.yaml", version.file),
-            parsed: version.parsed.clone(),
+            parsed: without_lanes.unwrap_or(&version.parsed).clone(),
             hash: version.number.to_string(),
         });
         true
@@ -172,235 +249,187 @@ impl Host {
 
     fn compile(&mut self, now: Now) {
         let compiled = self.world.compile();
-        let Some(forwarder) = &mut self.forwarder else {
+        let epoch = self.known.snapshot.as_ref().map(|s| s.epoch);
+        if epoch == Some(compiled.snapshot.epoch) {
             return;
+        }
+        self.known = Known {
+            snapshot: Some(compiled.snapshot.clone()),
+            view: self.view.clone(),
+            silent: self.silent.clone(),
         };
-        if compiled.snapshot.epoch != forwarder.epoch() {
-            drop(forwarder.adopt(now, compiled.snapshot.clone(), &mut self.out));
-            self.wake = Some(now.time);
+        for worker in self.workers.iter_mut().flatten() {
+            worker.tell(now.time, self.known.clone());
         }
     }
 
-    /// What it knows now.
-    pub fn knowledge(&self, now: Time) -> Knowledge<'_> {
-        Knowledge {
-            now,
-            born: self.born,
-            node: self.node,
-            view: &self.view,
-            silent: &self.silent,
-        }
+    /// What one of its workers knows now; what control knows, if it is dead.
+    pub fn knowledge(&self, now: Time, worker: u16) -> Knowledge<'_> {
+        let alive = self.workers.get(usize::from(worker));
+        let alive = alive.and_then(Option::as_ref);
+        alive
+            .map(|worker| worker.knowledge(now))
+            .unwrap_or(Knowledge {
+                now,
+                born: now,
+                node: self.node,
+                worker,
+                view: &self.view,
+                silent: &self.silent,
+            })
     }
 
-    /// A packet comes by the TUN.
+    /// A packet comes by a TUN: the kernel says whose.
     pub fn push_frame(&mut self, now: Time, packet: Vec<u8>) {
-        if self.is_up() {
-            self.frames.push(packet);
-            self.wake_at(now);
+        let right = self.right_worker(&packet);
+        let chance = self.random.permille(self.shape.mis_steered);
+        let worker = match right {
+            Some(right) if !chance => right,
+            _ => self.random.below(self.shape.workers.into()) as u16,
+        };
+        if let Some(Some(worker)) = self.workers.get_mut(usize::from(worker)) {
+            worker.push_frame(now, packet);
         }
     }
 
-    /// A datagram comes by the socket.
-    pub fn push_datagram(&mut self, now: Time, from: SocketAddr, bytes: Vec<u8>) {
-        if self.is_up() {
-            self.datagrams.push((from, bytes));
-            self.wake_at(now);
+    /// By the host's map: the source, or from elsewhere the destination.
+    fn right_worker(&self, packet: &[u8]) -> Option<u16> {
+        let (source, destination) = inspect::ends(packet)?;
+        let own = [node_v4(self.node), node_v6(self.node)];
+        let here =
+            |address: &IpAddr| own.contains(address) || node_of_prefix(*address) == Some(self.node);
+        let local = [source, destination].into_iter().find(here)?;
+        Some(lane_of(local.into(), self.shape.lanes) % self.shape.workers)
+    }
+
+    /// A datagram comes by the socket of a lane.
+    pub fn push_datagram(&mut self, now: Time, lane: u16, from: SocketAddr, bytes: Vec<u8>) {
+        let worker = usize::from(lane % self.shape.workers);
+        if let Some(Some(worker)) = self.workers.get_mut(worker) {
+            worker.push_datagram(now, lane, from, bytes);
         }
     }
 
-    /// It has been taken over: it seals for `to` what it should not.
+    /// It has been taken over: it seals for `to` what it should not, by any of its lanes.
     pub fn forge(&mut self, now: Now, to: usize, bytes: &[u8]) {
-        let Some(forwarder) = &mut self.forwarder else {
+        let number = self.random.below(self.shape.lanes.into()) as u16;
+        let theirs = self.random.index(self.keys[to].len());
+        let worker = usize::from(number % self.shape.workers);
+        let Some(Some(worker)) = self.workers.get_mut(worker) else {
             return;
         };
-        let out = &mut self.out.tunnel;
-        let lane = forwarder.lane_mut(0).expect("a lane");
-        let mut buf = out.arena.take().expect("a node ran out of buffers");
+        let out = &mut worker.out.tunnel;
+        let lane = worker.forwarder.lane_mut(number).expect("a lane");
+        let Some(mut buf) = out.arena.take() else {
+            return;
+        };
         buf.extend(bytes);
         match (
-            lane.peer(&self.keys[to]),
+            lane.peer(&self.keys[to][theirs]),
             Packet::parse(buf, Offload::default()),
         ) {
             (Some(peer), Ok(packet)) => {
                 out.ledger.received += 1;
                 lane.seal(now, peer, packet, out);
-                self.wake = Some(now.time);
+                worker.wake = Some(now.time);
             }
             (_, Ok(packet)) => out.arena.put(packet.into_buf()),
             (_, Err((buf, _))) => out.arena.put(buf),
         }
     }
 
-    fn wake_at(&mut self, now: Time) {
-        if self.wake.is_none() {
-            let late = self.random.pick(&[10, 10, 20, 200]);
-            self.wake = Some(now + Duration::from_micros(late));
-        }
-    }
-
-    /// When it breathes next.
+    /// When its next worker breathes.
     pub fn due(&self) -> Option<Time> {
-        let timer = self.forwarder.as_ref()?.poll_timeout();
-        self.wake.into_iter().chain(timer).min()
+        let workers = (0u16..).zip(&self.workers);
+        workers.filter_map(|(number, _)| self.due_of(number)).min()
     }
 
-    /// One breath, as a worker's. `sends` is told of each packet before it is judged.
-    pub fn breathe(&mut self, now: Now, mut sends: impl FnMut(&Host, &[u8])) -> Breath {
-        self.wake = None;
-        let frames = core::mem::take(&mut self.frames);
-        for frame in &frames {
-            sends(self, frame);
-        }
-        let frames = self.frames_of(&frames);
-        let trains = self.trains();
-        let mut breath = Breath::default();
-        for frame in frames {
-            self.with(|forwarder, out| forwarder.handle_frame(now, frame, out));
-            self.relieve(now, &mut breath);
-        }
-        for train in trains {
-            self.with(|forwarder, out| forwarder.handle_datagrams(now, train, out));
-            self.relieve(now, &mut breath);
-        }
-        self.with(|forwarder, out| {
-            forwarder.flush(now, out);
-            if forwarder.poll_timeout().is_some_and(|due| due <= now.time) {
-                forwarder.handle_timeout(now, out);
-            }
-        });
-        self.drain(&mut breath);
-        self.count_buffers();
-        self.hear(now);
-        breath
+    fn due_of(&self, worker: u16) -> Option<Time> {
+        let alive = self.workers.get(usize::from(worker))?.as_ref()?;
+        let rings = self.rings.due(worker);
+        alive.due().into_iter().chain(rings).min()
     }
 
-    /// Transmits in the middle of a breath, as a worker does.
-    fn relieve(&mut self, now: Now, breath: &mut Breath) {
-        if self.out.is_crowded() {
-            self.with(|forwarder, out| forwarder.flush(now, out));
-            self.drain(breath);
-        }
-    }
-
-    fn with(&mut self, what: impl FnOnce(&mut Forwarder, &mut Outbox)) {
-        if let Some(forwarder) = &mut self.forwarder {
-            what(forwarder, &mut self.out);
-        }
-    }
-
-    /// Packets as a TUN gives them: some made one, as the kernel's GRO does.
-    fn frames_of(&mut self, packets: &[Vec<u8>]) -> Vec<Frame> {
-        let arena = &mut self.out.tunnel.arena;
-        let mut frames = Vec::new();
-        let mut whole = Vec::new();
-        let coalesce = packets.len() > 1 && self.random.percent(50);
-        for packet in packets {
-            match Header::parse(packet) {
-                Ok(header) if coalesce => {
-                    let full = self.coalescer.push(packet, &header, 0, arena, &mut whole);
-                    assert!(full.is_ok(), "a node ran out of buffers");
-                }
-                _ => {
-                    let mut buf = arena.take().expect("a node ran out of buffers");
-                    buf.extend(packet);
-                    let offload = Offload::default();
-                    frames.push(Frame { buf, offload });
-                }
-            }
-        }
-        self.coalescer.flush(&mut whole);
-        frames.extend(whole.into_iter().map(|(_, packet)| Frame {
-            offload: *packet.offload(),
-            buf: packet.into_buf(),
-        }));
-        frames
-    }
-
-    /// Datagrams as a socket gives them: some of one sender and length in a train, as UDP_GRO does.
-    fn trains(&mut self) -> Vec<Datagrams> {
-        let gro = self.random.percent(70);
-        let arena = &mut self.out.tunnel.arena;
-        let mut trains: Vec<Datagrams> = Vec::new();
-        let mut open = None;
-        for (remote, bytes) in self.datagrams.drain(..) {
-            if let (Some((from, length)), Some(train)) = (open, trains.last_mut())
-                && gro
-                && from == remote
-                && bytes.len() <= length
-            {
-                train.buf.set_stride(length);
-                train.buf.extend(&bytes);
-                // A shorter one ends it.
-                open =
-                    (bytes.len() == length && train.buf.len() < 30_000).then_some((from, length));
+    /// A breath of every worker that is due. `sends` is told of each packet before it is judged.
+    pub fn breathe(
+        &mut self,
+        now: Now,
+        sends: &mut dyn FnMut(Knowledge<'_>, &[u8]),
+    ) -> Vec<(u16, Breath)> {
+        let mut breaths = Vec::new();
+        for number in 0..self.workers.len() as u16 {
+            if self.due_of(number).is_none_or(|due| due > now.time) {
                 continue;
             }
-            let mut buf = arena.take().expect("a node ran out of buffers");
-            buf.extend(&bytes);
-            open = Some((remote, bytes.len()));
-            trains.push(Datagrams {
-                lane: 0,
-                path: remote.into(),
-                ecn: 0,
-                buf,
-            });
-        }
-        trains
-    }
-
-    fn drain(&mut self, breath: &mut Breath) {
-        self.balance("before sending");
-        while let Some(mut datagrams) = self.out.tunnel.wire.pop() {
-            self.out.ledger().sent += datagrams.buf.frames() as u64;
-            for frame in datagrams.buf.frames_mut() {
-                breath.wire.push((datagrams.path.remote, frame.to_vec()));
+            if let Some(worker) = &mut self.workers[usize::from(number)] {
+                let breath = worker.breathe(now, &mut self.rings, sends);
+                breaths.push((number, breath));
             }
-            self.out.tunnel.arena.put(datagrams.buf);
         }
-        while let Some(packet) = self.out.pods.pop() {
-            self.out.ledger().sent += packet.segments() as u64;
-            cut(&packet, &mut breath.pods);
-            self.out.tunnel.arena.put(packet.into_buf());
-        }
-        self.balance("after sending");
+        self.balance();
+        self.count_buffers();
+        self.hear(now);
+        breaths
     }
 
-    /// *received + originated = sent + consumed + queued + Σ drops*, and no buffer is lost.
-    fn balance(&mut self, when: &str) {
-        let waiting = self.forwarder.as_ref().map_or(0, Forwarder::queued);
-        let queued = self.out.queued() + waiting;
-        let dropped: u64 = self.out.dropped().map(|(_, segments)| segments).sum();
-        let ledger = *self.out.ledger();
+    /// What crossed out has crossed in, is in a ring, or was lost with its end.
+    fn balance(&mut self) {
+        let ledger = self.ledger();
         assert_eq!(
-            ledger.received + ledger.originated,
-            ledger.sent + ledger.consumed + queued + dropped,
-            "{}, {when}: {ledger:?}, queued {queued}, dropped {dropped}: {:?}",
-            node_name(self.node),
-            self.drops(),
+            ledger.crossed_out,
+            ledger.crossed_in + self.rings.segments() + self.rings.lost,
+            "{}: {ledger:?}",
+            node_name(self.node)
         );
     }
 
-    /// Between two breaths only what waits for a handshake holds a buffer.
-    fn count_buffers(&self) {
-        let waiting = self.forwarder.as_ref().map_or(0, Forwarder::queued);
-        let lent = self.out.tunnel.arena.lent() as u64;
-        assert!(
-            lent <= waiting,
-            "{lent} buffers are out, {waiting} packets wait"
-        );
+    /// Its books, of all workers that it had since it was started.
+    fn ledger(&mut self) -> Ledger {
+        let mut sum = self.gone.ledger;
+        for worker in self.workers.iter_mut().flatten() {
+            sum += worker.ledger();
+        }
+        sum
+    }
+
+    /// Between two breaths only what waits for a handshake or in a ring holds a buffer, whosever.
+    fn count_buffers(&mut self) {
+        let (mut lent, mut held) = (0, self.rings.buffers() as u64);
+        for worker in self.workers.iter_mut().flatten() {
+            // What died with another worker is made anew.
+            worker.out.tunnel.arena.mend();
+            lent += worker.out.tunnel.arena.lent() as u64;
+            held += worker.forwarder.queued();
+        }
+        assert!(lent <= held, "{lent} buffers are out, {held} are held");
     }
 
     /// What was dropped, by reason.
     pub fn drops(&self) -> BTreeMap<&'static str, u64> {
-        self.out.dropped().filter(|(_, n)| *n > 0).collect()
+        let mut sum = self.gone.drops.clone();
+        for worker in self.workers.iter().flatten() {
+            for (reason, segments) in worker.drops() {
+                *sum.entry(reason).or_default() += segments;
+            }
+        }
+        sum
+    }
+
+    /// Segments that crossed, and that fell back to lane 0.
+    pub fn crossed(&mut self) -> (u64, u64) {
+        let workers = self.workers.iter().flatten();
+        let fell_back = workers
+            .map(|worker| worker.forwarder.fell_back())
+            .sum::<u64>();
+        (self.ledger().crossed_in, fell_back + self.gone.fell_back)
     }
 
     /// Tells the world who answers, as control does.
     fn hear(&mut self, now: Now) {
-        let Some(forwarder) = &mut self.forwarder else {
-            return;
-        };
-        let changes: Vec<_> = forwarder.take_health_changes().collect();
+        let workers = self.workers.iter_mut().flatten();
+        let changes: Vec<_> = workers
+            .flat_map(|worker| Forwarder::take_health_changes(&mut worker.forwarder))
+            .collect();
         if changes.is_empty() {
             return;
         }
@@ -422,22 +451,7 @@ impl Host {
     }
 }
 
-fn outbox() -> Outbox {
-    Outbox::new(tunnel::Outbox::new(0, BUFFERS, 64), 64)
-}
-
-fn cut(packet: &Packet, into: &mut Vec<Vec<u8>>) {
-    let mut segmenter = Segmenter::new(packet);
-    loop {
-        let mut segment = vec![0; segmenter.next_length()];
-        match segmenter.next(&mut segment) {
-            Some(_) => into.push(segment),
-            None => break,
-        }
-    }
-}
-
-fn settings(node: usize, keys: &[PublicKey]) -> mesh::Settings {
+fn settings(node: usize, keys: &[Vec<PublicKey>]) -> mesh::Settings {
     let cluster = cluster_of(node);
     let others = (0..CLUSTERS).filter(|other| *other != cluster);
     mesh::Settings {
@@ -445,7 +459,7 @@ fn settings(node: usize, keys: &[PublicKey]) -> mesh::Settings {
         id: cluster as u8 + 1,
         node: node_name(node),
         clusters: others.map(scope).collect(),
-        keys: vec![keys[node]],
+        keys: keys[node].clone(),
     }
 }
 

@@ -165,7 +165,7 @@ fn transport(number: u8, body: &[u8]) -> Option<(Protocol, (u16, u16))> {
     })
 }
 
-/// Where a packet goes, whatever is in it.
-pub fn destination(packet: &[u8]) -> Option<IpAddr> {
-    network_of_quote(packet).map(|((_, destination), ..)| destination)
+/// Where a packet says that it is from, and where it goes, whatever is in it.
+pub fn ends(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    network_of_quote(packet).map(|(ends, ..)| ends)
 }

@@ -20,20 +20,34 @@ pub fn text(cluster: &Cluster, file: File) -> String {
     }
 }
 
-/// The Node objects of one cluster.
-pub fn nodes(cluster: usize, keys: &[PublicKey]) -> String {
+/// The Node objects of one cluster: the keys of all lanes, and which nodes publish them.
+pub fn nodes(cluster: usize, keys: &[Vec<PublicKey>], publish: &[bool]) -> String {
     let mut text = String::new();
-    for (node, key) in keys.iter().enumerate() {
+    for (node, (keys, publish)) in keys.iter().zip(publish).enumerate() {
         if cluster_of(node) != cluster {
             continue;
         }
+        let base64 =
+            |key: &PublicKey| base64::engine::general_purpose::STANDARD.encode(key.as_bytes());
+        let key = base64(&keys[0]);
+        let lane = |(lane, key)| {
+            let endpoint = crate::wires::endpoint(node, lane);
+            format!(
+                "{{\"key\": \"{}\", \"endpoint\": \"{endpoint}\"}}",
+                base64(key)
+            )
+        };
+        let lanes: Vec<String> = (0u16..).zip(keys).map(lane).collect();
+        let lanes = match publish {
+            true => format!("    farlane.io/lanes: '[{}]'\n", lanes.join(", ")),
+            false => String::new(),
+        };
         let (v4, v6) = (node_v4(node), node_v6(node));
-        let key = base64::engine::general_purpose::STANDARD.encode(key.as_bytes());
         let c = cluster + 1;
         let _ = write!(
             text,
             "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  annotations:\n    \
-             network.cilium.io/wg-pub-key: \"{key}\"\n    farlane.io/endpoint: \"{v4}:51871\"\n\
+             network.cilium.io/wg-pub-key: \"{key}\"\n    farlane.io/endpoint: \"{v4}:51871\"\n{lanes}\
              spec:\n  podCIDRs: [10.{c}.{node}.0/24, \"fd10:{c}:{node}::/48\"]\n\
              status:\n  addresses:\n  - {{type: InternalIP, address: {v4}}}\n  \
              - {{type: InternalIP, address: \"{v6}\"}}\n",

@@ -39,6 +39,12 @@ pub struct Report {
     pub arrived: u64,
     /// Packets that were sent and allowed to reach nobody.
     pub denied: u64,
+    /// Packets that reached somebody and were seen to be in order.
+    pub in_order: u64,
+    /// Packets that crossed from worker to worker, and that fell back to lane 0.
+    pub crossed: u64,
+    /// See `crossed`.
+    pub fell_back: u64,
     /// Datagrams on links.
     pub datagrams: u64,
     /// Datagrams of the attacker.
@@ -64,6 +70,9 @@ impl Report {
         self.served += other.served;
         self.arrived += other.arrived;
         self.denied += other.denied;
+        self.in_order += other.in_order;
+        self.crossed += other.crossed;
+        self.fell_back += other.fell_back;
         self.datagrams += other.datagrams;
         self.attacked += other.attacked;
         self.seconds += other.seconds;
@@ -114,18 +123,23 @@ pub fn run(seed: u64) -> Report {
         sim.run(Duration::from_millis(500));
     }
     settle(&mut sim);
-    finish(&sim, &mut report, sim.now.since(begin));
+    let lived = sim.now.since(begin);
+    finish(&mut sim, &mut report, lived);
     report
 }
 
-fn finish(sim: &Sim, report: &mut Report, lived: Duration) {
+fn finish(sim: &mut Sim, report: &mut Report, lived: Duration) {
     report.seconds = lived.as_secs();
     report.arrived = sim.witness.arrived;
     report.denied = sim.witness.denied;
     report.served = sim.witness.balanced.values().sum();
     report.datagrams = sim.datagrams;
     report.attacked = sim.wires.attacked;
-    for host in &sim.hosts {
+    report.in_order = sim.witness.in_order;
+    for host in &mut sim.hosts {
+        let (crossed, fell_back) = host.crossed();
+        report.crossed += crossed;
+        report.fell_back += fell_back;
         for (reason, segments) in host.drops() {
             *report.drops.entry(reason).or_default() += segments;
         }
@@ -189,7 +203,7 @@ fn settle(sim: &mut Sim) {
 fn settled(sim: &Sim) -> bool {
     let up = sim.hosts.iter().filter(|host| host.is_up());
     up.into_iter()
-        .all(|host| host.silent == silent(sim, host.node))
+        .all(|host| host.silent == silent(sim, host.node) && host.is_up_to_date())
 }
 
 /// The nodes that a node cannot reach.

@@ -10,14 +10,14 @@ use packet::{Now, Time};
 use tunnel::{PrivateKey, PublicKey};
 
 use crate::generate;
-use crate::host::{Host, Version};
+use crate::host::{Host, Shape, Version};
 use crate::inspect;
 use crate::manifest;
-use crate::model::{CLUSTERS, FILES, File, NODES, Pod, View, WORLD};
+use crate::model::{CLUSTERS, FILES, File, NODES, Pod, View, WORLD, node_v4};
 use crate::pod::{MARKER, Stack};
 use crate::probe::Ask;
 use crate::random::Random;
-use crate::wires::{Flight, Wires, endpoint, is_wireguard};
+use crate::wires::{Flight, Wires, is_wireguard};
 use crate::witness::Witness;
 
 /// When the mesh was born, in nanoseconds since 1970.
@@ -90,22 +90,32 @@ impl Sim {
     pub fn new(seed: u64) -> Sim {
         let mut random = Random::new(seed);
         let truth = generate::view(&mut random.fork());
-        let wires = Wires::new(random.fork());
-        let secrets: Vec<PrivateKey> = (0..NODES)
-            .map(|_| PrivateKey::from_bytes(random.bytes()))
+        // Nothing changes the order of packets in some: there it is looked at.
+        let calm = random.percent(20);
+        let shapes = (0..NODES).map(|_| Shape::draw(&mut random, calm));
+        let shapes: Vec<Shape> = shapes.collect();
+        let mut secrets: Vec<Vec<PrivateKey>> = Vec::new();
+        for shape in &shapes {
+            let lanes = (0..shape.lanes).map(|_| PrivateKey::from_bytes(random.bytes()));
+            secrets.push(lanes.collect());
+        }
+        let keys: Vec<Vec<PublicKey>> = secrets
+            .iter()
+            .map(|lanes| lanes.iter().map(PrivateKey::public).collect())
             .collect();
-        let keys: Vec<PublicKey> = secrets.iter().map(PrivateKey::public).collect();
+        let lanes = keys.iter().map(Vec::len).collect();
+        let wires = Wires::new(random.fork(), lanes, calm);
         let mtu = wires.mtu - OVERHEAD;
-        let hosts = secrets
-            .into_iter()
-            .enumerate()
-            .map(|(node, secret)| Host::new(node, secret, &keys, mtu, random.fork()));
+        let hosts = (0..).zip(&shapes).zip(secrets);
+        let hosts = hosts.map(|((node, shape), secrets)| {
+            Host::new(node, *shape, secrets, &keys, mtu, random.fork())
+        });
         let mut sim = Sim {
             now: Time::from_nanos(1_000_000_000),
             hosts: hosts.collect(),
             places: Vec::new(),
             wires,
-            witness: Witness::default(),
+            witness: Witness::new(calm),
             answers: BTreeMap::new(),
             next_pod: 1,
             mtu,
@@ -126,7 +136,10 @@ impl Sim {
         }
         sim.truth = truth;
         for cluster in 0..CLUSTERS {
-            sim.write(cluster, None, &manifest::nodes(cluster, &keys));
+            let lanes: Vec<bool> = shapes.iter().map(|shape| shape.knows_lanes).collect();
+            let text = manifest::nodes(cluster, &keys, &lanes);
+            let without_lanes = manifest::nodes(cluster, &keys, &[false; NODES]);
+            sim.write_for(cluster, None, &text, Some(&without_lanes));
             for file in FILES {
                 let text = manifest::text(&sim.truth.clusters[cluster], file);
                 sim.write(cluster, Some(file), &text);
@@ -153,6 +166,12 @@ impl Sim {
         self.hosts[node].start(now, &files);
     }
 
+    /// Starts a worker of a node that is up.
+    pub fn start_worker(&mut self, node: usize, worker: u16) {
+        let now = self.clocks();
+        self.hosts[node].start_worker(now, worker);
+    }
+
     /// Puts a pod where it belongs.
     pub fn add_pod(&mut self, pod: &Pod) {
         self.add_place(&pod.name, &pod.addresses, Some(pod.node));
@@ -169,13 +188,26 @@ impl Sim {
     /// Writes a file. If it parses, it is what counts from now on; every node reads it within
     /// [`READ_WITHIN`].
     pub fn write(&mut self, cluster: usize, file: Option<File>, text: &str) {
+        self.write_for(cluster, file, text, None);
+    }
+
+    /// The same; nodes that know no lanes are given another text, if there is one.
+    fn write_for(
+        &mut self,
+        cluster: usize,
+        file: Option<File>,
+        text: &str,
+        without_lanes: Option<&str>,
+    ) {
+        let name = format!("{cluster}/{file:?}.yaml");
         let number = self.numbers.entry((cluster, file)).or_default();
         *number += 1;
         let version = Version {
             cluster,
             file,
             number: *number,
-            parsed: mesh::parse(&format!("{cluster}/{file:?}.yaml"), text),
+            parsed: mesh::parse(&name, text),
+            without_lanes: without_lanes.map(|text| mesh::parse(&name, text)),
             says: self.truth.clusters[cluster].clone(),
         };
         if version.parsed.problems.is_empty() {
@@ -255,7 +287,8 @@ impl Sim {
             let now = self.clocks();
             match event {
                 Event::Datagram(flight) => {
-                    self.hosts[flight.to].push_datagram(self.now, flight.from, flight.bytes);
+                    let (to, lane) = flight.to;
+                    self.hosts[to].push_datagram(self.now, lane, flight.from, flight.bytes);
                 }
                 Event::Plain(Some(node), packet) => self.hosts[node].push_frame(self.now, packet),
                 Event::Plain(None, packet) => self.reach(0, None, &packet),
@@ -275,7 +308,7 @@ impl Sim {
             let now = self.clocks();
             let before = self.trace.then(|| self.hosts[node].drops());
             let (witness, trace) = (&mut self.witness, self.trace);
-            let breath = self.hosts[node].breathe(now, |host, packet| {
+            let breaths = self.hosts[node].breathe(now, &mut |knowledge, packet| {
                 if let Some(seen) = inspect::read(packet)
                     && !WORLD.contains(&seen.tuple.source.0)
                     && !contains(packet, HOSTILE)
@@ -284,52 +317,54 @@ impl Sim {
                     if trace {
                         eprintln!("{:16} {node} sends {:?} {:?}", "", seen.tuple, seen.kind);
                     }
-                    witness.sends(Some(host.knowledge(now.time)), &seen);
+                    witness.sends(Some(knowledge), &seen);
                 }
             });
             if let Some(before) = before.filter(|before| *before != self.hosts[node].drops()) {
                 self.tell(|| format!("{node} drops {before:?} -> {:?}", self.hosts[node].drops()));
             }
-            for (remote, bytes) in breath.wire {
-                self.send(node, remote, bytes);
-            }
-            for packet in breath.pods {
-                self.route(node, packet);
+            for (worker, breath) in breaths {
+                for (lane, remote, bytes) in breath.wire {
+                    self.send((node, lane), remote, bytes);
+                }
+                for packet in breath.pods {
+                    self.route(node, worker, packet);
+                }
             }
         }
     }
 
-    fn send(&mut self, node: usize, remote: std::net::SocketAddr, bytes: Vec<u8>) {
+    fn send(&mut self, from: (usize, u16), remote: std::net::SocketAddr, bytes: Vec<u8>) {
         self.datagrams += 1;
         assert!(is_wireguard(&bytes), "not WireGuard: {bytes:02x?}");
         for secret in [MARKER.as_slice(), HOSTILE, FUZZED, b"farlane probe"] {
             assert!(!contains(&bytes, secret), "plaintext on a link");
         }
-        assert_ne!(remote, endpoint(node), "a node sends to itself");
-        for flight in self.wires.send(self.now, node, remote, bytes) {
+        assert_ne!(remote.ip(), node_v4(from.0), "a node sends to itself");
+        for flight in self.wires.send(self.now, from, remote, bytes) {
             self.plan_at(flight.at, Event::Datagram(flight));
         }
     }
 
-    /// What a node's kernel does with a packet from its TUN.
-    fn route(&mut self, node: usize, packet: Vec<u8>) {
+    /// What a node's kernel does with a packet from a worker's TUN.
+    fn route(&mut self, node: usize, worker: u16, packet: Vec<u8>) {
         assert!(!contains(&packet, HOSTILE), "a hostile packet gets through");
         if contains(&packet, FUZZED) {
             return;
         }
-        let Some(to) = inspect::destination(&packet) else {
+        let Some((_, to)) = inspect::ends(&packet) else {
             panic!("no IP packet for the pods: {packet:02x?}");
         };
         let here = |place: &Place| place.node == Some(node) && place.stack.addresses.contains(&to);
         if WORLD.contains(&to) {
             self.plan(TO_WORLD, Event::Plain(None, packet));
         } else if let Some(place) = self.places.iter().position(here) {
-            self.reach(place, Some(node), &packet);
+            self.reach(place, Some((node, worker)), &packet);
         }
     }
 
     /// A packet reaches a stack, and must be allowed to.
-    fn reach(&mut self, place: usize, node: Option<usize>, packet: &[u8]) {
+    fn reach(&mut self, place: usize, worker: Option<(usize, u16)>, packet: &[u8]) {
         let Some(seen) = inspect::read(packet) else {
             panic!("nobody sends such packets: {packet:02x?}");
         };
@@ -337,7 +372,7 @@ impl Sim {
             let name = &self.places[place].stack.name;
             format!("{name} gets {:?} {:?}", seen.tuple, seen.kind)
         });
-        let at = node.map(|node| self.hosts[node].knowledge(self.now));
+        let at = worker.map(|(node, worker)| self.hosts[node].knowledge(self.now, worker));
         if let Err(why) = self.witness.arrives(at, &seen) {
             let name = &self.places[place].stack.name;
             panic!("{name} gets what it must not: {why}\n{seen:?}");

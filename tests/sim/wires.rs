@@ -22,8 +22,8 @@ const OUTER: usize = 28;
 pub struct Flight {
     /// When it arrives.
     pub at: Time,
-    /// To which node.
-    pub to: usize,
+    /// To which node, and which of its lanes.
+    pub to: (usize, u16),
     /// Where it says that it is from.
     pub from: SocketAddr,
     /// The UDP payload.
@@ -49,19 +49,22 @@ pub struct Wires {
     pub mtu: usize,
     /// So many of a thousand make the attacker do something.
     attacks: u64,
-    remembered: VecDeque<(usize, SocketAddr, Vec<u8>)>,
+    remembered: VecDeque<((usize, u16), SocketAddr, Vec<u8>)>,
+    /// How many lanes each node has.
+    lanes: Vec<usize>,
     /// Datagrams that the attacker has sent.
     pub attacked: u64,
 }
 
-/// Where a node listens.
-pub fn endpoint(node: usize) -> SocketAddr {
-    SocketAddr::new(node_v4(node), PORT)
+/// Where a lane of a node listens.
+pub fn endpoint(node: usize, lane: u16) -> SocketAddr {
+    SocketAddr::new(node_v4(node), PORT + lane)
 }
 
 impl Wires {
-    /// Links drawn at random.
-    pub fn new(mut random: Random) -> Wires {
+    /// Links drawn at random; on calm ones everything arrives, and in order.
+    pub fn new(mut random: Random, lanes: Vec<usize>, calm: bool) -> Wires {
+        let trouble = |drawn: u64| if calm { 0 } else { drawn };
         let mut latency_us = [[0; NODES]; NODES];
         let pairs = (0..NODES).flat_map(|a| (0..a).map(move |b| (a, b)));
         for (a, b) in pairs {
@@ -76,14 +79,15 @@ impl Wires {
         }
         Wires {
             latency_us,
-            jitter_us: random.pick(&[0, 100, 3_000]),
-            loss: random.pick(&[0, 0, 2, 5]),
+            jitter_us: trouble(random.pick(&[0, 100, 3_000])),
+            loss: trouble(random.pick(&[0, 0, 2, 5])),
             duplicates: random.pick(&[0, 5, 30]),
-            stragglers: random.pick(&[0, 5, 30]),
+            stragglers: trouble(random.pick(&[0, 5, 30])),
             cut: BTreeSet::new(),
             mtu: random.pick(&[1_360, 1_420, 1_500, 1_500, 1_500, 9_000]),
             attacks: random.pick(&[0, 5, 30]),
             remembered: VecDeque::new(),
+            lanes,
             attacked: 0,
             random,
         }
@@ -98,7 +102,13 @@ impl Wires {
     ///
     /// # Panics
     /// If it is larger than the link carries: nobody may send that.
-    pub fn send(&mut self, now: Time, from: usize, to: SocketAddr, bytes: Vec<u8>) -> Vec<Flight> {
+    pub fn send(
+        &mut self,
+        now: Time,
+        from: (usize, u16),
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    ) -> Vec<Flight> {
         assert!(
             bytes.len() + OUTER <= self.mtu,
             "{} bytes on a link of {}",
@@ -106,10 +116,13 @@ impl Wires {
             self.mtu
         );
         let mut flights = Vec::new();
-        let Some(to) = (0..NODES).find(|node| endpoint(*node) == to) else {
+        let lane = to.port() - PORT;
+        let listens =
+            |node: &usize| node_v4(*node) == to.ip() && usize::from(lane) < self.lanes[*node];
+        let Some(to) = (0..NODES).find(listens).map(|node| (node, lane)) else {
             return flights;
         };
-        let connected = self.connected(from, to);
+        let connected = self.connected(from.0, to.0);
         if connected && !self.random.permille(self.loss) {
             let copies = 1 + u64::from(self.random.permille(self.duplicates));
             for _ in 0..copies {
@@ -120,7 +133,10 @@ impl Wires {
             self.attack(now, to, &mut flights);
         }
         // What was lost must not be sent again by the attacker: it would be genuine.
-        if let Some(flight) = flights.first().filter(|f| f.from == endpoint(from)) {
+        if let Some(flight) = flights
+            .first()
+            .filter(|f| f.from == endpoint(from.0, from.1))
+        {
             self.remembered.push_back((to, flight.from, bytes));
             if self.remembered.len() > REMEMBERED {
                 self.remembered.pop_front();
@@ -129,8 +145,14 @@ impl Wires {
         flights
     }
 
-    fn flight(&mut self, now: Time, from: usize, to: usize, bytes: Vec<u8>) -> Flight {
-        let mut late_us = self.latency_us[from][to];
+    fn flight(
+        &mut self,
+        now: Time,
+        from: (usize, u16),
+        to: (usize, u16),
+        bytes: Vec<u8>,
+    ) -> Flight {
+        let mut late_us = self.latency_us[from.0][to.0];
         late_us += self.random.between(0, self.jitter_us);
         if self.random.permille(self.stragglers) {
             late_us += self.random.between(1_000, 40_000);
@@ -138,13 +160,13 @@ impl Wires {
         Flight {
             at: now + Duration::from_micros(late_us),
             to,
-            from: endpoint(from),
+            from: endpoint(from.0, from.1),
             bytes,
         }
     }
 
     /// Replays, changes or invents something for the node `to`.
-    fn attack(&mut self, now: Time, to: usize, flights: &mut Vec<Flight>) {
+    fn attack(&mut self, now: Time, to: (usize, u16), flights: &mut Vec<Flight>) {
         // Later than any straggler: a copy that overtakes is no replay.
         let at = now + Duration::from_micros(self.random.between(150_000, 900_000));
         let stranger: SocketAddr = "203.0.113.66:4444".parse().expect("an address");

@@ -7,7 +7,7 @@
 //! of one: then that end must be allowed to begin it, and the other one's segments are its answers.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use packet::Time;
@@ -21,14 +21,23 @@ use crate::reference::{Direction, Question, allows, backends, service_at, servic
 pub struct Knowledge<'v> {
     /// Which node.
     pub node: usize,
+    /// Which of its workers.
+    pub worker: u16,
     /// What it has read.
     pub view: &'v View,
     /// Which nodes it holds to be silent.
     pub silent: &'v BTreeSet<usize>,
     /// What time it is.
     pub now: Time,
-    /// When it was started: it knows no flow from before.
+    /// When the worker was started: it knows no flow from before.
     pub born: Time,
+}
+
+impl Knowledge<'_> {
+    /// A flow at this worker.
+    fn place(&self, tuple: Tuple) -> (usize, u16, Tuple) {
+        (self.node, self.worker, lesser(tuple))
+    }
 }
 
 /// A flow that was silent for so long may be forgotten: the time of one that has ended.
@@ -47,15 +56,24 @@ enum Sent {
 #[derive(Debug, Default)]
 pub struct Witness {
     /// How often each packet may still arrive, by its ends behind the translation and its print.
-    due: HashMap<(Sent, Tuple, u64), u32>,
+    due: HashMap<(Sent, Tuple, u64), VecDeque<u64>>,
     /// Flows as their clients have sent them, before any translation.
     sent: HashSet<Tuple>,
     /// The backends that a client's flow to a service may have got, by the flow as it was sent.
     served: HashMap<Tuple, BTreeSet<(IpAddr, u16)>>,
     /// Flows that have reached a pod as new ones.
     reached: HashSet<Tuple>,
-    /// When a flow was last seen to pass at a node, by its lesser direction.
-    passed: HashMap<(usize, Tuple), Time>,
+    /// When a flow was last seen to pass at a worker, by its lesser direction.
+    passed: HashMap<(usize, u16, Tuple), Time>,
+    /// Packets so far that may still arrive somewhere.
+    expected: u64,
+    /// The latest of each flow that has arrived.
+    latest: HashMap<Tuple, u64>,
+    /// Whether packets of one flow must arrive in the order in which they were sent: nothing
+    /// disturbs it.
+    pub ordered: bool,
+    /// Packets that arrived so.
+    pub in_order: u64,
     /// Packets that reached pods, for the report.
     pub arrived: u64,
     /// Packets that were sent and that nobody may get.
@@ -65,6 +83,14 @@ pub struct Witness {
 }
 
 impl Witness {
+    /// One that has seen nothing; `ordered` is what [`Witness::ordered`] begins with.
+    pub fn new(ordered: bool) -> Witness {
+        Witness {
+            ordered,
+            ..Witness::default()
+        }
+    }
+
     /// A packet leaves a pod or the world host (`at` is nobody's then, and nothing judges it).
     pub fn sends(&mut self, at: Option<Knowledge<'_>>, seen: &Seen) {
         let tuple = seen.tuple;
@@ -127,13 +153,15 @@ impl Witness {
             }
         }
         if allowed {
-            self.passed.insert((at.node, lesser(tuple)), at.now);
+            self.passed.insert(at.place(tuple), at.now);
         }
         self.denied += u64::from(!allowed);
     }
 
     fn expect(&mut self, sent: Sent, tuple: Tuple, print: u64) {
-        *self.due.entry((sent, tuple, print)).or_default() += 1;
+        self.expected += 1;
+        let due = self.due.entry((sent, tuple, print)).or_default();
+        due.push_back(self.expected);
     }
 
     /// A packet reaches a pod, or the world host.
@@ -155,7 +183,7 @@ impl Witness {
             at.is_none_or(|at| allows(at.view, at.node, &question(Direction::Ingress, tuple)));
         let forgotten = at.is_some_and(|at| self.is_forgotten(&at, tuple));
         if let Some(at) = at {
-            self.passed.insert((at.node, lesser(tuple)), at.now);
+            self.passed.insert(at.place(tuple), at.now);
         }
         if self.answers(seen) {
             // From a service's address nothing but an answer ever comes.
@@ -205,7 +233,7 @@ impl Witness {
     }
 
     fn is_forgotten(&self, at: &Knowledge<'_>, tuple: Tuple) -> bool {
-        let passed = self.passed.get(&(at.node, lesser(tuple)));
+        let passed = self.passed.get(&at.place(tuple));
         passed.is_none_or(|passed| *passed < at.born || at.now.since(*passed) >= FORGOTTEN)
     }
 
@@ -214,13 +242,24 @@ impl Witness {
     }
 
     fn take(&mut self, sent: Sent, tuple: Tuple, print: u64) -> bool {
-        match self.due.get_mut(&(sent, tuple, print)) {
-            Some(count) if *count > 0 => {
-                *count -= 1;
-                true
-            }
-            _ => false,
+        let Some(due) = self.due.get_mut(&(sent, tuple, print)) else {
+            return false;
+        };
+        // Of several that are equal, one that was lost must not be taken for one that is late.
+        let latest = self.latest.entry(tuple).or_default();
+        let next = due.iter().position(|number| *number > *latest);
+        let Some(number) = due.remove(next.unwrap_or(0)) else {
+            return false;
+        };
+        if self.ordered {
+            assert!(
+                next.is_some(),
+                "{tuple:?} is overtaken by what was sent later"
+            );
+            self.in_order += 1;
         }
+        *latest = number.max(*latest);
+        true
     }
 }
 

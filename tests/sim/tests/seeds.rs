@@ -51,10 +51,13 @@ fn eighth(number: u64) {
         ("arrived", sum.arrived),
         ("denied", sum.denied),
         ("attacked", sum.attacked),
+        ("in order", sum.in_order),
+        ("crossed", sum.crossed),
     ];
     for (name, count) in counts {
         assert!(count > 10 * SEEDS, "{name}: {count}");
     }
+    assert!(sum.fell_back > SEEDS, "fell back: {}", sum.fell_back);
     for reason in [
         "egressDenied",
         "ingressDenied",
@@ -64,6 +67,7 @@ fn eighth(number: u64) {
         "replayed",
         "dataForged",
         "initiationReplayed",
+        "ringFull",
     ] {
         assert!(
             sum.drops.get(reason) > Some(&10),
