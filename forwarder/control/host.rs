@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use packet::{Address, Prefix};
 use rtnetlink::Handle;
@@ -30,6 +30,7 @@ mod probe;
 mod reconcile;
 mod rules;
 mod ruleset;
+mod wire;
 
 pub use error::HostError;
 pub use marks::{MARK_MASK, WIRE_MARK, WORKERS_MAX};
@@ -178,6 +179,17 @@ impl Host {
         self.netlink.changed().await;
     }
 
+    /// As [`wire_mtu`], for the addresses that the plan listens on.
+    ///
+    /// # Errors
+    /// [`HostError`] if the kernel does not tell.
+    pub async fn wire_mtu(
+        &self,
+        endpoints: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Option<u32>, HostError> {
+        wire::mtu(self.netlink.handle(), &self.plan.wire, endpoints).await
+    }
+
     /// What is not as it should be, one sentence each, as of the last change.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -277,6 +289,18 @@ impl Host {
         self.applied = ruleset;
         Ok(())
     }
+}
+
+/// The smallest MTU, in bytes, of the links of the wire: those that have an address of `listen`, and
+/// those that lead to `endpoints`; `None` where there is neither. Needs a tokio runtime.
+///
+/// # Errors
+/// [`HostError`] if the kernel does not tell.
+pub async fn wire_mtu(
+    listen: &[SocketAddr],
+    endpoints: impl IntoIterator<Item = IpAddr>,
+) -> Result<Option<u32>, HostError> {
+    wire::mtu(Netlink::open()?.handle(), listen, endpoints).await
 }
 
 /// Removes what a node left on this host that no longer runs, and says what, one line each. `tuns`

@@ -1,6 +1,6 @@
 //! What a worker sees of the kernel: one breath in, one breath out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use packet::{Arena, Batch, Datagrams, Frame, Packet};
@@ -78,12 +78,22 @@ pub struct Sent {
     pub wire: u64,
     /// Segments that were dropped, by the number of their [`Dropped`].
     pub dropped: [u64; Dropped::COUNT],
+    /// Where the shortest of the datagrams was to go that were too long for the own link since this
+    /// was taken last, and its bytes of payload.
+    pub too_big: Option<(IpAddr, usize)>,
 }
 
 impl Sent {
     /// Counts `segments` as dropped for `cause`.
     pub(crate) fn drop(&mut self, segments: u64, cause: Dropped) {
         self.dropped[cause as usize] += segments;
+    }
+
+    /// Notes a datagram that was too long for the own link.
+    pub(crate) fn note_too_big(&mut self, remote: IpAddr, bytes: usize) {
+        if self.too_big.is_none_or(|(_, shortest)| bytes < shortest) {
+            self.too_big = Some((remote, bytes));
+        }
     }
 
     /// Segments dropped for `cause`.

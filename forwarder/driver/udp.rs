@@ -30,6 +30,9 @@ pub struct UdpSettings {
     pub segmentation: bool,
     /// Whether trains are received whole (UDP_GRO), where the kernel can.
     pub coalescing: bool,
+    /// Whether a datagram that is longer than its path is cut on its way. If not, it is lost, or
+    /// refused where the own link is too small, and whoever sends it has to find out.
+    pub fragments: bool,
 }
 
 impl UdpSettings {
@@ -49,6 +52,7 @@ impl UdpSettings {
             buffer_bytes: BUFFER_BYTES,
             segmentation: true,
             coalescing: true,
+            fragments: true,
         }
     }
 }
@@ -266,7 +270,7 @@ fn bind_one(
     if !v4 {
         socket.set_only_v6(true).map_err(at("set IPV6_V6ONLY"))?;
     }
-    set_path_options(&socket, address).map_err(at("set the IP options"))?;
+    set_path_options(&socket, address, settings.fragments).map_err(at("set the IP options"))?;
     if settings.mark != 0 {
         socket
             .set_mark(settings.mark)
@@ -303,33 +307,32 @@ fn bind_one(
     })
 }
 
-/// ECN is told with each datagram, and DF is not set: as Linux's own WireGuard does
-/// (`drivers/net/wireguard/socket.c`, `udp_tunnel_xmit_skb` with df = 0 and `ignore_df`), a datagram
-/// longer than the path is cut by this host or by a router. With DF set, a path that says nothing
-/// would swallow it.
+/// ECN is told with each datagram. With `fragments` DF is not set, as Linux's own WireGuard does it
+/// (`drivers/net/wireguard/socket.c`, `udp_tunnel_xmit_skb` with df = 0 and `ignore_df`): a datagram
+/// longer than the path is cut by this host or by a router. Else DF is set, and what ICMP said of
+/// the path is not asked (`IP_PMTUDISC_PROBE`, ip(7)): anybody can say that, and what is found out
+/// by probes in the tunnel holds.
 ///
 /// A socket of all addresses asks by which of them a datagram came.
-fn set_path_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+fn set_path_options(socket: &Socket, address: SocketAddr, fragments: bool) -> io::Result<()> {
     let fd = socket.as_fd();
     let wild = i32::from(address.ip().is_unspecified());
     if address.is_ipv4() {
         sockopt::set(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, wild)?;
         socket.set_recv_tos_v4(true)?;
-        sockopt::set(
-            fd,
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_DONT,
-        )
+        let discovery = match fragments {
+            true => libc::IP_PMTUDISC_DONT,
+            false => libc::IP_PMTUDISC_PROBE,
+        };
+        sockopt::set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, discovery)
     } else {
         sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, wild)?;
         socket.set_recv_tclass_v6(true)?;
-        sockopt::set(
-            fd,
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_DONT,
-        )
+        let discovery = match fragments {
+            true => libc::IPV6_PMTUDISC_DONT,
+            false => libc::IPV6_PMTUDISC_PROBE,
+        };
+        sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, discovery)
     }
 }
 

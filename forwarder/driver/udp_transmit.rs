@@ -250,6 +250,9 @@ impl Transmitter {
             _ => {
                 self.suspicious = false;
                 self.source = Source::Named;
+                if let (libc::EMSGSIZE, Some(item)) = (errno, wire.iter().next()) {
+                    sent.note_too_big(item.path.remote.ip(), self.iovecs[0].iov_len);
+                }
                 let segments = self.remove(0, wire, arena);
                 sent.drop(segments, cause(errno));
             }

@@ -24,7 +24,8 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) kind: Option<InfoKind>,
-    mtu: u32,
+    pub(super) loopback: bool,
+    pub(super) mtu: u32,
     up: bool,
 }
 
@@ -117,6 +118,15 @@ pub(super) async fn addresses(
     handle: &Handle,
     device: Option<u32>,
 ) -> Result<Vec<Address>, HostError> {
+    let all = addresses_by_device(handle).await?;
+    let of_device = all
+        .into_iter()
+        .filter(|(of, _)| device.is_none_or(|device| device == *of));
+    Ok(of_device.map(|(_, address)| address).collect())
+}
+
+/// The same addresses, each with the index of the device that has it.
+pub(super) async fn addresses_by_device(handle: &Handle) -> Result<Vec<(u32, Address)>, HostError> {
     let all: Vec<_> = handle
         .address()
         .get()
@@ -128,7 +138,6 @@ pub(super) async fn addresses(
     Ok(all
         .iter()
         .filter(|message| !message.header.flags.intersects(unsure))
-        .filter(|message| device.is_none_or(|device| message.header.index == device))
         .filter_map(|message| {
             let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
                 message.attributes.iter().find_map(wanted)
@@ -189,6 +198,7 @@ impl Link {
             index: message.header.index,
             name: String::new(),
             kind: None,
+            loopback: message.header.flags.contains(LinkFlags::Loopback),
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
         };

@@ -145,7 +145,7 @@ pub(super) async fn on_link(
     Ok(link.filter(|_| !by_gateway).map(|link| link.name))
 }
 
-async fn lookup(
+pub(super) async fn lookup(
     handle: &Handle,
     address: Address,
     flags: RouteFlags,
