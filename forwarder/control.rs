@@ -9,9 +9,11 @@ mod observe;
 pub mod report;
 mod server;
 mod sources;
+mod wire;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use config::Config;
@@ -74,7 +76,8 @@ pub struct Control {
     pub(crate) compiled: Arc<Compiled>,
     /// The workers; nobody before [`Control::run`].
     pub(crate) crew: Crew,
-    pub(crate) mtu: u32,
+    /// Of the TUNs, in bytes; shared with who makes workers anew.
+    pub(crate) mtu: Arc<AtomicU32>,
     pub(crate) host: Option<Host>,
     /// What is wrong with the host's rules, if anything: shown, and tried again with each change.
     pub(crate) host_problem: Option<String>,
@@ -104,7 +107,7 @@ impl Control {
             world,
             compiled,
             crew: Crew::nobody(),
-            mtu: 0,
+            mtu: Arc::default(),
             host: None,
             host_problem: None,
             found,
@@ -134,7 +137,7 @@ impl Control {
     pub async fn run(
         mut self,
         crew: Crew,
-        mtu: u32,
+        mtu: Arc<AtomicU32>,
         health: mpsc::Receiver<HealthChange>,
     ) -> Result<(), ControlError> {
         self.crew = crew;
@@ -225,6 +228,7 @@ impl Control {
         let compiled = self.world.compile();
         let same = Arc::ptr_eq(&compiled.snapshot, &self.compiled.snapshot)
             && compiled.host == self.compiled.host;
+        let moved = compiled.snapshot.nodes != self.compiled.snapshot.nodes;
         self.compiled = compiled;
         self.found = findings::log_new(&self.compiled, &self.found);
         if same {
@@ -237,6 +241,9 @@ impl Control {
         if let Some(host) = &mut self.host {
             let outcome = host.update(plan).await;
             self.note_host(outcome);
+        }
+        if moved {
+            self.follow_wire().await;
         }
     }
 
@@ -259,6 +266,7 @@ impl Control {
         {
             let outcome = host.refresh().await;
             self.note_host(outcome);
+            self.follow_wire().await;
         }
     }
 
@@ -304,7 +312,7 @@ impl Control {
         };
         host::HostPlan {
             tuns: (0..workers).map(|n| self.config.tun.device(n)).collect(),
-            mtu: self.mtu,
+            mtu: self.mtu.load(Ordering::Relaxed),
             intercept: match self.config.tun.intercept {
                 config::TunIntercept::All => host::Intercept::All,
                 config::TunIntercept::Mesh => host::Intercept::Mesh,

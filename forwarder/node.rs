@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use config::{Config, Mtu};
+use config::Config;
 use datapath::{Forwarder, HealthChange, Settings, Share};
 use driver::{
     Budget, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
@@ -20,10 +21,6 @@ use crate::mailbox::Mailbox;
 use crate::neighbours::Neighbours;
 use crate::worker::{BUFFERS, Worker};
 
-/// What a tunnel over IPv6 adds: IPv6 40, UDP 8, WireGuard 32 (facts: 80 bytes, padding aside).
-const OVERHEAD: u32 = 80;
-/// The wire where nothing else is known: Ethernet.
-const WIRE_MTU: u32 = 1_500;
 /// Changes of other nodes' health that may wait for control.
 const HEALTH_MAX: usize = 1_024;
 
@@ -85,12 +82,9 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let public = keys.iter().map(PrivateKey::public).collect();
     // Everything is read before anything is touched: what is wrong in the files is said first.
     let control = Control::read(config.clone(), public)?;
-    let mtu = match config.tun.mtu {
-        Mtu::Bytes(mtu) => u32::from(mtu),
-        Mtu::Auto => WIRE_MTU - OVERHEAD,
-    };
+    let mtu = Arc::new(AtomicU32::new(runtime.block_on(control.tun_mtu())?));
     let (health, health_changes) = mpsc::channel(HEALTH_MAX);
-    let workshop = Workshop::new(config, mtu, keys, health)?;
+    let workshop = Workshop::new(config, Arc::clone(&mtu), keys, health)?;
     let mailboxes = workshop.mailboxes.clone();
     let crew = Crew::start(mailboxes, move |number| workshop.make(number))?;
     runtime.block_on(control.run(crew, mtu, health_changes))?;
@@ -100,7 +94,8 @@ pub fn run(config: Config) -> Result<(), NodeError> {
 /// All that a worker is made of, so that it can be made again.
 struct Workshop {
     config: Config,
-    mtu: u32,
+    /// Of the TUNs, in bytes; control changes it.
+    mtu: Arc<AtomicU32>,
     keys: Vec<PrivateKey>,
     wakers: Vec<Waker>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -111,7 +106,7 @@ struct Workshop {
 impl Workshop {
     fn new(
         config: Config,
-        mtu: u32,
+        mtu: Arc<AtomicU32>,
         keys: Vec<PrivateKey>,
         health: mpsc::Sender<HealthChange>,
     ) -> Result<Workshop, NodeError> {
@@ -144,6 +139,7 @@ impl Workshop {
             if share.has_lane(lane) {
                 let settings = UdpSettings {
                     mark: control::host::WIRE_MARK,
+                    fragments: false,
                     ..UdpSettings::on(lane_addresses(config, lane))
                 };
                 sockets.push(Udp::bind(lane, settings)?);
@@ -152,7 +148,7 @@ impl Workshop {
         }
         let tun = Tun::create(&TunSettings {
             name: config.tun.device(number),
-            mtu: Some(self.mtu),
+            mtu: Some(self.mtu.load(Ordering::Relaxed)),
             up: true,
             offloads: TunOffloads::default(),
         })?;
@@ -173,7 +169,7 @@ impl Workshop {
         let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
         let probe = &self.config.probe;
         Ok(Settings {
-            mtu: self.mtu as usize,
+            mtu: self.mtu.load(Ordering::Relaxed) as usize,
             flows: (self.config.flows_max as usize).div_ceil(self.mailboxes.len()),
             probe_interval: Duration::from_millis(u64::from(probe.interval_ms)),
             probe_count: u32::from(probe.count),

@@ -167,6 +167,9 @@ impl<E: Engine> Worker<E> {
         self.engine
             .transmit(pods, &mut tunnel.wire, &mut tunnel.arena, sent)?;
         tunnel.ledger.sent = sent.pods + sent.wire;
+        if let Some((remote, bytes)) = sent.too_big.take() {
+            self.forwarder.handle_too_big(self.now, remote, bytes);
+        }
         self.neighbours.send_home(&mut tunnel.arena);
         Ok(())
     }

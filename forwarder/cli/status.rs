@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use super::{Failure, Socket, ask};
-use crate::control::report::{Segments, ServicePort, Status as Report};
+use crate::control::report::{Peer, Segments, ServicePort, Status as Report};
 
 /// Show the running node: workers, peers, services, drops, drivers
 #[derive(Debug, clap::Args)]
@@ -128,7 +128,7 @@ fn workers(report: &Report, text: &mut String) -> std::fmt::Result {
 fn peers(report: &Report, text: &mut String) -> std::fmt::Result {
     writeln!(
         text,
-        "\nPEER                 CLUSTER      HEALTH      RTT        HANDSHAKE  ENDPOINT"
+        "\nPEER                 CLUSTER      HEALTH      RTT        PATH             HANDSHAKE  ENDPOINT"
     )?;
     for peer in &report.peers {
         let lane = peer.lanes.first();
@@ -142,11 +142,32 @@ fn peers(report: &Report, text: &mut String) -> std::fmt::Result {
             .unwrap_or("-");
         writeln!(
             text,
-            "{:<20} {:<12} {:<11} {rtt:<10} {handshake:<10} {endpoint}",
-            peer.node, peer.cluster, peer.health
+            "{:<20} {:<12} {:<11} {rtt:<10} {:<16} {handshake:<10} {endpoint}",
+            peer.node,
+            peer.cluster,
+            peer.health,
+            path(peer)
         )?;
     }
+    for peer in &report.peers {
+        if peer.carries_ipv6 == Some(false) {
+            writeln!(
+                text,
+                "{}: its path leaves IPv6 in the tunnel less than 1280 bytes: TCP passes, by the segment size that it announces",
+                peer.node
+            )?;
+        }
+    }
     Ok(())
+}
+
+/// The longest datagram in bytes, and what it is worth unless it is proven.
+fn path(peer: &Peer) -> String {
+    match (peer.path_mtu_bytes, peer.path_state.as_str()) {
+        (None, _) => String::from("-"),
+        (Some(bytes), "found") => bytes.to_string(),
+        (Some(bytes), state) => format!("{bytes} {state}"),
+    }
 }
 
 fn services(report: &Report, text: &mut String) -> std::fmt::Result {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use balance::{Affinity, Service, State as BackendState};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use datapath::{Health, ProbeStatus};
+use datapath::{Health, PathState, ProbeStatus};
 use mesh::State;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,16 @@ pub struct Peer {
     pub health: String,
     /// The last round trip of a probe.
     pub rtt_ms: Option<f64>,
+    /// What is known of the path's size: `unknown`, `searching`, `found`, `narrow` (it carries no
+    /// 1,280 bytes) or `foreign` (it answers no probes, and gets what every path carries).
+    pub path_state: String,
+    /// The longest datagram that is sent to it, from the outer IP header on.
+    pub path_mtu_bytes: Option<u16>,
+    /// The longest packet that is sent to it in the tunnel.
+    pub inner_mtu_bytes: Option<u16>,
+    /// Whether IPv6 has its 1,280 bytes in the tunnel. If not, only TCP gets over IPv6, by the
+    /// segment size that it announces.
+    pub carries_ipv6: Option<bool>,
     /// Its lanes.
     pub lanes: Vec<Lane>,
 }
@@ -308,6 +318,7 @@ fn peers(control: &Control, seen: &Observed) -> Vec<Peer> {
     let one = |node: &datapath::Node| {
         let same = |probe: &&ProbeStatus| probe.cluster == node.cluster && probe.node == node.name;
         let probe = seen.probes.iter().find(same);
+        let path = probe.and_then(|probe| probe.path);
         Peer {
             node: node.name.clone(),
             cluster: node.cluster_name.clone(),
@@ -317,6 +328,12 @@ fn peers(control: &Control, seen: &Observed) -> Vec<Peer> {
             rtt_ms: probe
                 .and_then(|p| p.round_trip)
                 .map(|rtt| rtt.as_micros() as f64 / 1_000.0),
+            path_state: path
+                .map_or("unknown", |path| path_state(path.state))
+                .to_owned(),
+            path_mtu_bytes: path.map(|path| path.size),
+            inner_mtu_bytes: path.map(|path| path.inner),
+            carries_ipv6: path.map(|path| path.carries_v6),
             lanes: node
                 .lanes
                 .iter()
@@ -339,6 +356,16 @@ fn health(health: Health) -> &'static str {
         Health::Answering => "answering",
         Health::Foreign => "foreign",
         Health::Silent => "silent",
+    }
+}
+
+fn path_state(state: PathState) -> &'static str {
+    match state {
+        PathState::Unknown => "unknown",
+        PathState::Searching => "searching",
+        PathState::Found => "found",
+        PathState::Narrow => "narrow",
+        PathState::Foreign => "foreign",
     }
 }
 

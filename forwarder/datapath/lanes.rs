@@ -169,6 +169,19 @@ impl Lanes {
         })
     }
 
+    /// Makes a pair of lanes live, so that it is known what the path carries before it is needed. By
+    /// lane 0 the nodes' probes do that.
+    pub(crate) fn greet(&mut self, now: Now, node: u32, out: &mut Outbox) {
+        let Some(member) = self.members.first_mut() else {
+            return;
+        };
+        if member.lane.number() != 0
+            && let Some(peer) = member.first_peer(node)
+        {
+            member.lane.greet(now, peer, &mut out.tunnel);
+        }
+    }
+
     /// Where the other end of a pair of lanes is.
     pub(crate) fn endpoint(&self, via: Via) -> Option<SocketAddr> {
         self.lane(via.lane)?.endpoint(via.peer)

@@ -23,6 +23,9 @@ use crate::{Outbox, Snapshot};
 
 /// How often it is looked at what is due.
 const TICK: Duration = Duration::from_millis(250);
+/// How often it is begun to speak with a node of which nothing is known; WireGuard repeats each of
+/// these for 90 s.
+const GREET: Duration = Duration::from_secs(120);
 /// The shortest sleep between two looks, however many paths have something due.
 const GRAIN: Duration = Duration::from_millis(10);
 /// Probes of one worker that may be under way: the bound on what many nodes at once can cost.
@@ -82,6 +85,8 @@ struct Path {
     size: PathSize,
     overhead: u16,
     endpoint: Option<IpAddr>,
+    /// When it is tried again to speak with a node of which nothing is known.
+    greet_at: Time,
 }
 
 impl Paths {
@@ -117,6 +122,7 @@ impl Paths {
                     size: PathSize::new(link(self.mtu), !node.knows_lanes),
                     overhead: OVERHEAD_V6,
                     endpoint: None,
+                    greet_at: now.time,
                 },
             });
         }
@@ -215,6 +221,10 @@ impl Paths {
         for number in 0..self.paths.len() {
             let live = self.follow(now, number, lanes).is_some();
             let path = &mut self.paths[number];
+            if !live && path.size.is_guessed() && path.greet_at <= now.time {
+                path.greet_at = now.time + GREET;
+                lanes.greet(now, number as u32, out);
+            }
             let used = match self.limits[number].used {
                 0 => 0,
                 used => used.saturating_add(path.overhead),

@@ -143,24 +143,18 @@ pub(super) async fn addresses_by_device(handle: &Handle) -> Result<Vec<(u32, Add
                 message.attributes.iter().find_map(wanted)
             };
             // On a point-to-point link `Address` is the other end.
-            find(|a| {
-                if let AddressAttribute::Local(ip) = a {
-                    Some(*ip)
-                } else {
-                    None
-                }
-            })
-            .or_else(|| {
-                find(|a| {
-                    if let AddressAttribute::Address(ip) = a {
-                        Some(*ip)
-                    } else {
-                        None
-                    }
+            let local = find(|a| match a {
+                AddressAttribute::Local(ip) => Some(*ip),
+                _ => None,
+            });
+            let address = local.or_else(|| {
+                find(|a| match a {
+                    AddressAttribute::Address(ip) => Some(*ip),
+                    _ => None,
                 })
-            })
+            })?;
+            Some((message.header.index, Address::from(address)))
         })
-        .map(Address::from)
         .collect())
 }
 
