@@ -187,6 +187,7 @@ impl Forwarder {
 
     /// Ends a batch: whatever waited for more of its flow goes on.
     pub fn flush(&mut self, now: Now, out: &mut Outbox) {
+        out.tunnel.arena.mend();
         self.coalescer.flush(&mut self.coalesced);
         self.deliver(now, out);
     }
@@ -194,7 +195,6 @@ impl Forwarder {
     /// Does what is due: handshakes, keep-alives, probes, forgetting.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         self.lanes.handle_timeout(now, out);
-        out.tunnel.arena.mend();
         if let Mode::Mesh(_) = &self.mode {
             self.probes.handle_timeout(now, &mut self.lanes, out);
             self.paths.handle_timeout(now, &mut self.lanes, out);

@@ -22,6 +22,9 @@ const PATIENCE: Patience = Patience {
     keepalive: Duration::from_millis(250),
     unheard: Duration::from_millis(700),
 };
+/// Packets of one worker that may wait for handshakes, whosever buffers they hold. As many of its own
+/// may wait with the worker of lane 0; both together leave a fair part of the arena (512 buffers).
+const WAITING_MAX: usize = 192;
 /// Pairs that packets wait for, and that are looked at when [`SILENT_AFTER`] is over. Of more the
 /// packets wait as WireGuard's do.
 const TRIALS_MAX: usize = 4_096;
@@ -79,6 +82,10 @@ impl Lanes {
             lanes.iter().map(Lane::number).eq(numbers),
             "a worker has the lanes of its share"
         );
+        let share_of_waiting = WAITING_MAX / lanes.len().max(1);
+        for lane in &mut lanes {
+            lane.set_waiting_max(share_of_waiting.max(1));
+        }
         let member = |lane| Member {
             lane,
             known: BTreeMap::new(),

@@ -78,6 +78,11 @@ impl Lane {
         self.own.mtu = mtu;
     }
 
+    /// At most so many packets wait for handshakes, of all peers.
+    pub fn set_waiting_max(&mut self, packets: usize) {
+        self.waiting.most = packets;
+    }
+
     /// Seals a packet to a peer, segment by segment, into trains in `out.wire`. Without a session
     /// it waits, bounded and in order, and a handshake begins. Its buffer goes back to `out.arena`.
     pub fn seal(&mut self, now: Now, peer: PeerId, packet: Packet, out: &mut Outbox) {

@@ -11,17 +11,30 @@ use crate::refused::Refused;
 /// Most packets of one peer that wait (a super-packet is one); then its oldest gives way, as in
 /// Linux (`drivers/net/wireguard/device.c`, `wg_xmit`).
 pub(crate) const QUEUE_MAX: usize = 64;
-/// Most packets that wait in all queues of a lane; a worker's arena must be larger than that.
+/// Most packets that wait in all queues of a lane, unless it is told another number: the arena of
+/// its worker must be larger than what all its lanes may hold.
 pub(crate) const WAITING_MAX: usize = 256;
 
 /// What waits in all queues of a lane.
-#[derive(Default)]
 pub(crate) struct Waiting {
+    /// Most packets.
+    pub(crate) most: usize,
     packets: usize,
     /// The same, in segments.
     pub(crate) segments: u64,
     /// The queues that are not empty, by their lengths: no more than packets.
     lengths: BTreeSet<(usize, u32)>,
+}
+
+impl Default for Waiting {
+    fn default() -> Waiting {
+        Waiting {
+            most: WAITING_MAX,
+            packets: 0,
+            segments: 0,
+            lengths: BTreeSet::new(),
+        }
+    }
 }
 
 impl Waiting {
@@ -30,7 +43,7 @@ impl Waiting {
     /// theirs. It is the newcomer's own if no other is longer.
     pub(crate) fn gives_way(&self, newcomer: &Queue) -> Option<u32> {
         let &(length, longest) = self.lengths.last()?;
-        let full = self.packets >= WAITING_MAX;
+        let full = self.packets >= self.most;
         let other = full && length > newcomer.packets.len();
         other.then_some(longest)
     }
@@ -61,7 +74,7 @@ impl Queue {
 
     /// Lets a packet wait behind the others; [`Waiting::gives_way`] was asked before.
     pub(crate) fn push(&mut self, packet: Packet, all: &mut Waiting, out: &mut Outbox) {
-        if self.packets.len() >= QUEUE_MAX || all.packets >= WAITING_MAX {
+        if self.packets.len() >= QUEUE_MAX || all.packets >= all.most {
             self.shed(all, out);
         }
         let before = self.packets.len();

@@ -7,8 +7,11 @@
 //!
 //! After every step the books of both nodes must balance (`world::World::settle`).
 
+mod crews;
 mod fuzz;
 mod judged;
 mod probed;
 mod translated;
+
+mod workers;
 mod world;
