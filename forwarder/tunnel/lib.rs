@@ -4,7 +4,7 @@
 //! Towards the wire a packet meets `lane` → `send` (segments, copies) → `session` (encrypts) →
 //! `train`. From it a datagram meets `lane` → `messages` (what is it?) → `session` (replay,
 //! decrypts) → `inner` (length, ECN); handshakes meet `greet` → `reception` (is it welcome? with
-//! `backlog`, `cookie`, `limiter` and `replies`) → `handshake` → `noise` → `crypto`. `deadlines` are
+//! `backlog`, `cookie`, `limiter`, `replies` and `returners`) → `handshake` → `noise` → `crypto`. `deadlines` are
 //! one peer's timers, `timers` says whose come next.
 //!
 //! Sources: the WireGuard whitepaper (wireguard.com/papers/wireguard.pdf), Linux
@@ -36,6 +36,7 @@ mod reception;
 mod refused;
 mod replay;
 mod replies;
+mod returners;
 mod send;
 mod session;
 mod setup;

@@ -7,6 +7,7 @@
 //! first MAC → nobody waits ─────────────────────────────────────→ in
 //!           → no load, and places left for the source → backlog → in
 //!           → second MAC → limiter ────────────────────→ backlog → in
+//!           → returners ──────────────────────────────→ backlog → in
 //!           → replies → cookie
 //! ```
 //!
@@ -26,6 +27,7 @@ use crate::messages::CookieReply;
 use crate::random::Random;
 use crate::refused::Refused;
 use crate::replies::Replies;
+use crate::returners::Returners;
 
 /// What becomes of a handshake message.
 pub(crate) enum Welcome {
@@ -44,6 +46,7 @@ pub(crate) struct Reception {
     backlog: Backlog,
     limiter: Limiter,
     replies: Replies,
+    returners: Returners,
 }
 
 impl Reception {
@@ -68,13 +71,15 @@ impl Reception {
         let source = keyed.source(remote);
         if loaded || self.backlog.is_crowded_by(source) {
             if !cookies.knows(now, remote, frame) {
-                return if self.replies.allows(now, keyed, remote) {
-                    Ok(Welcome::Prove(cookies.reply(now, random, remote, frame)))
-                } else {
-                    Err(Refused::CookieWithheld)
-                };
-            }
-            if !self.limiter.admits(now, source) {
+                let comer = keyed.scatter(source ^ u64::from(remote.port()));
+                if !self.returners.admits(now, comer) {
+                    if self.replies.allows(now, keyed, remote) {
+                        return Ok(Welcome::Prove(cookies.reply(now, random, remote, frame)));
+                    }
+                    self.returners.note(now, comer);
+                    return Err(Refused::CookieWithheld);
+                }
+            } else if !self.limiter.admits(now, source) {
                 return Err(Refused::HandshakeTooOften);
             }
         }

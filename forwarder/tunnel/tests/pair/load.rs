@@ -145,6 +145,41 @@ fn who_floods_in_a_peers_name_does_not_lock_it_out() {
 }
 
 #[test]
+fn whom_a_flood_from_everywhere_keeps_from_a_cookie_gets_in_when_it_comes_again() {
+    let mut world = loaded();
+    let forged = forged();
+    let anywhere = |number: u32| {
+        let address = number.wrapping_mul(2_654_435_761);
+        SocketAddr::from((address.to_be_bytes(), 4_000_u16.wrapping_add(number as u16)))
+    };
+    let mut number = 0;
+    let mut flood = |world: &mut World, count: u32| {
+        for _ in 0..count {
+            number += 1;
+            let from = anywhere(number);
+            let forged = forged.clone();
+            world.deliver(Letter { from, ..forged });
+            world
+                .wire
+                .retain(|letter| letter.to == RIGHT || letter.kind() != 3);
+        }
+    };
+    // Until even its /16 is known, so that nothing tells the peer from the others.
+    flood(&mut world, 200_000);
+    world.ping(LEFT, 1);
+    let first = world.wire.pop_front().unwrap();
+    world.deliver(first);
+    assert!(world.wire.is_empty());
+    for _ in 0..540 {
+        flood(&mut world, 200);
+        world.run(millis(10));
+    }
+    assert_eq!(world.sequences(RIGHT), [1]);
+    assert_eq!(world.sent(LEFT, 1), 2);
+    assert_eq!(world.refused(LEFT, Refused::CookieForged), 0);
+}
+
+#[test]
 fn a_cookie_reply_moves_no_endpoint_and_is_not_answered() {
     let mut world = loaded();
     world.ping(LEFT, 1);
