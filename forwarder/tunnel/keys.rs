@@ -66,6 +66,34 @@ impl PresharedKey {
     }
 }
 
+/// Every point of low order below 2^255 (cr.yp.to/ecdh.html, "How do I validate Curve25519 public
+/// keys?"), as the bytes of a key: 0, 1, two of order 8, p - 1, p, p + 1.
+const LOW_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    ends_in(1, 0, 0),
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+        0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+        0x11, 0x57,
+    ],
+    ends_in(0xec, 0xff, 0x7f),
+    ends_in(0xed, 0xff, 0x7f),
+    ends_in(0xee, 0xff, 0x7f),
+];
+
+/// Thirty-two bytes, all in the middle alike.
+const fn ends_in(first: u8, middle: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [middle; 32];
+    bytes[0] = first;
+    bytes[31] = last;
+    bytes
+}
+
 impl PublicKey {
     /// A key of these bytes, whatever they are: [`PublicKey::is_low_order`] says whether it is good.
     pub fn from_bytes(bytes: [u8; 32]) -> PublicKey {
@@ -81,9 +109,11 @@ impl PublicKey {
     /// Whether it is a point of low order, with which every exchange ends in the same public
     /// secret (RFC 7748 §6.1): no peer may have it.
     pub fn is_low_order(&self) -> bool {
-        // Clamped scalars are multiples of 8, so any of them sends such a point to zero.
-        let any = Secret([0x42; 32]);
-        crypto::exchange(&crypto::scalar(&any.0), &self.0).is_none()
+        // Compared and not tried: an exchange takes 40 us, and there may be many peers. The upper
+        // bit is not part of the point (RFC 7748 §5).
+        let mut point = self.0;
+        point[31] &= 0x7f;
+        LOW_ORDER.contains(&point)
     }
 }
 
@@ -143,18 +173,27 @@ mod tests {
     }
 
     #[test]
-    fn points_of_low_order_are_known() {
-        // cr.yp.to/ecdh.html, "How do I validate Curve25519 public keys?": 0, 1, and one of order 8.
-        let mut one = [0; 32];
-        one[0] = 1;
-        let order_eight = [
-            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f,
-            0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16,
-            0x5f, 0x49, 0xb8, 0x00,
-        ];
-        for low in [[0; 32], one, order_eight] {
-            assert!(PublicKey(low).is_low_order());
+    fn low_order_is_what_an_exchange_says_it_is() {
+        // Clamped scalars are multiples of 8, so any of them sends such a point to zero.
+        let any = crypto::scalar(&[0x42; 32]);
+        let agrees = |key: [u8; 32]| {
+            let low = PublicKey(key).is_low_order();
+            assert_eq!(low, crypto::exchange(&any, &key).is_none(), "{key:x?}");
+            low
+        };
+        for mut key in LOW_ORDER {
+            assert!(agrees(key));
+            key[31] |= 0x80;
+            assert!(agrees(key));
+            // Its neighbours, of which some are in the list themselves.
+            key[0] = key[0].wrapping_add(1);
+            agrees(key);
+            key[0] = key[0].wrapping_sub(2);
+            agrees(key);
         }
-        assert!(!PrivateKey::from_bytes([9; 32]).public().is_low_order());
+        assert!(!agrees(
+            *PrivateKey::from_bytes([9; 32]).public().as_bytes()
+        ));
+        assert!(!agrees([9; 32]));
     }
 }
