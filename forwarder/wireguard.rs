@@ -4,6 +4,7 @@
 mod interface;
 mod request;
 mod socket;
+mod status;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;

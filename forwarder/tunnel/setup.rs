@@ -217,6 +217,11 @@ impl Lane {
         self.peers.by_key(key)
     }
 
+    /// The name of every peer.
+    pub fn peer_ids(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().map(|peer| peer.id)
+    }
+
     /// The status of every peer, in the order of [`PeerId::index`].
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
         self.peers_from(0)

@@ -1,106 +1,136 @@
-//! The interface as `wg` sees it: requests carried out on the worker's lane, between two batches.
+//! The interface as `wg` sees it: requests carried out on the worker's lane, between two batches,
+//! and a large one bit by bit, so that no traffic waits for the end of it.
 
-use std::fmt::Write;
-use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use std::vec::IntoIter;
 
 use driver::UdpSettings;
 use tunnel::{Lane, PeerId, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use super::request::{Invalid, Step, hex, step};
-use crate::mailbox::{Desk, MailError, Mailbox};
+use super::request::{Invalid, Step, step};
+use super::status::describe;
+use crate::mailbox::{Desk, Mailbox};
 
 /// Linux `include/uapi/asm-generic/errno-base.h` and `errno.h`; the interface speaks in these.
-const EIO: i32 = 5;
+pub(super) const EIO: i32 = 5;
 const EINVAL: i32 = 22;
 const EPROTO: i32 = 71;
 const EADDRINUSE: i32 = 98;
 
+/// How long a request may hold up the worker at once, give or take one step.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// How long a slice has lasted.
+pub(super) struct Slice(Instant);
+
+impl Slice {
+    pub(super) fn begin() -> Slice {
+        Slice(Instant::now())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.elapsed() >= SLICE
+    }
+}
+
 /// Answers one request, which `lines` are without its empty last line: the whole reply, ready to be
 /// sent.
 pub(crate) fn answer(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Zeroizing<String> {
-    let (text, errno) = match lines.first().map(|line| line.as_str()) {
-        Some("get=1") if lines.len() == 1 => match mailbox.ask(describe) {
-            Ok(text) => (text, 0),
-            Err(MailError::Full | MailError::NoAnswer) => (Zeroizing::default(), EIO),
-        },
-        Some("set=1") => {
-            let outcome = mailbox.ask(move |desk| set(desk, &lines[1..]));
-            (
-                Zeroizing::default(),
-                outcome.unwrap_or(Err(EIO)).err().unwrap_or(0),
-            )
-        }
-        _ => (Zeroizing::default(), EPROTO),
+    let told = match lines.first().map(|line| line.as_str()) {
+        Some("get=1") if lines.len() == 1 => describe(mailbox),
+        Some("set=1") => set(mailbox, lines).map(|()| Zeroizing::default()),
+        _ => Err(EPROTO),
     };
-    Zeroizing::new(format!("{}errno={errno}\n\n", *text))
-}
-
-/// All that `get=1` tells.
-fn describe(desk: &mut Desk<'_>) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::new());
-    // Writing to a string cannot fail.
-    let _ = describe_to(desk, &mut text);
+    let (mut text, errno) = match told {
+        Ok(text) => (text, 0),
+        Err(errno) => (Zeroizing::default(), errno),
+    };
+    text.push_str(&format!("errno={errno}\n\n"));
     text
 }
 
-fn describe_to(desk: &mut Desk<'_>, text: &mut String) -> std::fmt::Result {
-    let Some(lane) = desk.forwarder.lane(0) else {
-        return Ok(());
+/// Carries out a `set` request; what stood before the first error stays done.
+fn set(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Result<(), i32> {
+    let mut steps = Vec::with_capacity(lines.len());
+    let mut in_peer = false;
+    let read = lines[1..].iter().try_for_each(|line| {
+        let step = step(line, in_peer)?;
+        in_peer |= matches!(step, Step::Peer(_));
+        steps.push(step);
+        Ok(())
+    });
+    drop(lines);
+    let mut work = Work {
+        steps: steps.into_iter(),
+        subject: Subject::Device,
+        leaving: Vec::new(),
+        whole: read.is_ok(),
     };
-    if let Some(key) = lane.private_key() {
-        writeln!(text, "private_key={}", hex(key.as_bytes()))?;
-    }
-    let port = desk.engine.addresses(0).first().map_or(0, SocketAddr::port);
-    writeln!(text, "listen_port={port}")?;
-    match desk.engine.mark() {
-        0 => {}
-        mark => writeln!(text, "fwmark={mark}")?,
-    }
-    for peer in lane.peers() {
-        writeln!(text, "public_key={}", hex(peer.key.as_bytes()))?;
-        let preshared = peer
-            .preshared_key
-            .as_ref()
-            .map_or([0; 32], |key| *key.as_bytes());
-        writeln!(text, "preshared_key={}", hex(&preshared))?;
-        writeln!(text, "protocol_version=1")?;
-        if let Some(endpoint) = peer.endpoint {
-            writeln!(text, "endpoint={endpoint}")?;
+    loop {
+        let (rest, outcome) = mailbox
+            .ask(move |desk| {
+                let outcome = work.slice(desk);
+                (work, outcome)
+            })
+            .map_err(|_| EIO)?;
+        if outcome? == Progress::Done {
+            return read.map_err(|Invalid| EINVAL);
         }
-        let last = peer.last_handshake_unix_ns.unwrap_or(0);
-        writeln!(text, "last_handshake_time_sec={}", last / 1_000_000_000)?;
-        writeln!(text, "last_handshake_time_nsec={}", last % 1_000_000_000)?;
-        writeln!(
-            text,
-            "tx_bytes={}\nrx_bytes={}",
-            peer.tx_bytes, peer.rx_bytes
-        )?;
-        writeln!(text, "persistent_keepalive_interval={}", peer.keepalive_s)?;
-        for prefix in &peer.allowed {
-            writeln!(text, "allowed_ip={prefix}")?;
-        }
+        work = rest;
     }
-    Ok(())
 }
 
-/// Carries out a `set` request line by line; what stood before the first error stays done.
-fn set(desk: &mut Desk<'_>, lines: &[Zeroizing<String>]) -> Result<(), i32> {
-    let mut subject = Subject::Device;
-    for line in lines {
-        let step = step(line, !matches!(subject, Subject::Device)).map_err(|Invalid| EINVAL)?;
-        match step {
-            Step::PrivateKey(_) | Step::ListenPort(_) | Step::Mark(_) | Step::ReplacePeers => {
-                device(desk, step)?;
+/// What is left to do of a `set` request.
+struct Work {
+    steps: IntoIter<Step>,
+    subject: Subject,
+    /// Peers that are to be removed before the next step.
+    leaving: Vec<PeerId>,
+    /// Whether an error does not follow the last step.
+    whole: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum Progress {
+    Done,
+    More,
+}
+
+impl Work {
+    /// Goes on for a while.
+    fn slice(&mut self, desk: &mut Desk<'_>) -> Result<Progress, i32> {
+        let slice = Slice::begin();
+        loop {
+            while let Some(peer) = self.leaving.pop() {
+                let lane = desk.forwarder.lane_mut(0).ok_or(EIO)?;
+                lane.remove_peer(peer, &mut desk.out.tunnel);
+                if slice.is_over() {
+                    return Ok(Progress::More);
+                }
             }
-            Step::Peer(key) => {
-                subject.settle(desk)?;
-                subject = Subject::begin(desk, key)?;
+            let Some(step) = self.steps.next() else {
+                if self.whole {
+                    self.subject.settle(desk)?;
+                }
+                return Ok(Progress::Done);
+            };
+            match step {
+                Step::ReplacePeers => self.leaving = lane(desk)?.peer_ids().collect(),
+                Step::PrivateKey(_) | Step::ListenPort(_) | Step::Mark(_) => device(desk, step)?,
+                Step::Peer(key) => {
+                    self.subject.settle(desk)?;
+                    self.subject = Subject::begin(desk, key)?;
+                }
+                step => self.subject.carry_out(desk, step)?,
             }
-            step => subject.carry_out(desk, step)?,
+            // The next word decides whether a new peer is made at all.
+            let undecided = matches!(self.subject, Subject::NewPeer(_));
+            if !undecided && slice.is_over() {
+                return Ok(Progress::More);
+            }
         }
     }
-    subject.settle(desk)
 }
 
 fn lane<'a>(desk: &'a mut Desk<'_>) -> Result<&'a mut Lane, i32> {
@@ -124,15 +154,6 @@ fn device(desk: &mut Desk<'_>, step: Step) -> Result<(), i32> {
             desk.engine.listen(0, &any).map_err(|_| EADDRINUSE)?;
         }
         Step::Mark(mark) => desk.engine.set_mark(mark).map_err(|_| EINVAL)?,
-        Step::ReplacePeers => {
-            let Some(lane) = desk.forwarder.lane_mut(0) else {
-                return Err(EIO);
-            };
-            let all: Vec<PeerId> = lane.peers().map(|peer| peer.id).collect();
-            for peer in all {
-                lane.remove_peer(peer, &mut desk.out.tunnel);
-            }
-        }
         _ => {}
     }
     Ok(())

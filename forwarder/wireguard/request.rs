@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use packet::Prefix;
 use tunnel::{PresharedKey, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
 
 /// One line of a `set` request.
 pub(crate) enum Step {
@@ -106,14 +107,15 @@ fn hex_key(value: &str) -> Result<[u8; 32], Invalid> {
 }
 
 /// The hex that [`hex_key`] reads.
-pub(crate) fn hex(key: &[u8; 32]) -> String {
-    use std::fmt::Write;
-    key.iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+pub(crate) fn hex(key: &[u8; 32]) -> Zeroizing<String> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Zeroizing::new(String::with_capacity(64));
+    for byte in key {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -124,7 +126,7 @@ mod tests {
     fn a_key_is_64_digits_of_hex_and_nothing_else() {
         let digits = "0123456789abcdef".repeat(4);
         let key = hex_key(&digits).expect("a key");
-        assert_eq!(hex(&key), digits);
+        assert_eq!(*hex(&key), digits);
         assert!(hex_key(&digits[1..]).is_err());
         assert!(hex_key(&"g".repeat(64)).is_err());
         assert!(hex_key(&"é".repeat(32)).is_err());
