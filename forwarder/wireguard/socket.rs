@@ -65,8 +65,13 @@ impl Socket {
             return Err(SocketError::InUse(path));
         }
         remove_stale(&path).map_err(io)?;
-        let listener = UnixListener::bind(&path).map_err(io)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
+        // It is there when it listens, and not before: between bind and listen it refuses `wg`, and
+        // `wg` deletes what refuses it (wireguard-tools `ipc-uapi-unix.h`).
+        let draft = path.with_extension(std::process::id().to_string());
+        remove_stale(&draft).map_err(io)?;
+        let listener = UnixListener::bind(&draft).map_err(io)?;
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
+        std::fs::rename(&draft, &path).map_err(io)?;
         Ok(Socket { listener, path })
     }
 
