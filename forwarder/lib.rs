@@ -30,5 +30,6 @@ pub mod mailbox;
 pub mod neighbours;
 pub mod node;
 mod ring;
+mod sync;
 pub mod wireguard;
 pub mod worker;

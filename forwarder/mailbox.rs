@@ -2,14 +2,14 @@
 //! questions, and a bell. The worker looks into it once per breath and never waits for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel;
-use crossbeam::queue::ArrayQueue;
 use datapath::{Forwarder, Outbox, Snapshot};
-use driver::{Engine, Sent, Waker};
+use driver::{Engine, Sent};
 use packet::Now;
+
+use crate::sync::{ArrayQueue, AtomicBool, AtomicU64, Ordering, Waker};
 
 /// Questions that may wait; who brings one more is told that the worker is busy.
 const QUESTIONS_MAX: usize = 64;
