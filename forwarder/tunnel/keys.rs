@@ -4,7 +4,7 @@ use core::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::crypto::{self, Secret};
+use crate::crypto;
 
 /// A Curve25519 private key, 32 bytes, always clamped (RFC 7748 §5).
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
