@@ -263,7 +263,7 @@ fn the_workers_of_two_nodes_allocate_nothing_once_warm() {
     let ready = || world.pings(&client.namespace, &web.v4, 1);
     assert!(eventually(Duration::from_secs(15), ready), "the nodes talk");
     // A pod here whose worker is another than the client's, so that packets cross between the two.
-    let other = lane(&client.v4) % 2 ^ 1;
+    let other = (lane(&client.v4) % 2) ^ 1;
     let guest = ["guest", "second", "third"].map(|name| world.pod("eu-1", name));
     let guest = guest.iter().find(|pod| lane(&pod.v4) % 2 == other);
     let guest = *guest.expect("a pod of the other worker");
