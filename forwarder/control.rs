@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tunnel::PublicKey;
 
 use crate::crew::{Crew, Hopeless};
+use crate::node;
 use findings::Finding;
 use host::{Host, HostError};
 use intake::Intake;
@@ -330,7 +331,9 @@ impl Control {
             global_frontends: view.global_frontends.clone(),
             service_frontends: view.frontends.clone(),
             own_addresses: self.compiled.snapshot.own.addresses.clone(),
-            wire: self.config.wire.listen.clone(),
+            wire: (0..self.config.lanes)
+                .flat_map(|lane| node::lane_addresses(&self.config, lane))
+                .collect(),
         }
     }
 }

@@ -27,10 +27,10 @@ impl Clean {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        // More than there can have been: of a device that is not there nothing is said.
-        let workers = config.lanes.min(config::WORKERS_MAX);
-        let tuns: Vec<String> = (0..workers).map(|n| config.tun.device(n)).collect();
-        let mut removed = runtime.block_on(host::clean(&tuns))?;
+        // Other workers' devices are found by their rules: another program may have one of the same
+        // name.
+        let first = config.tun.device(0);
+        let mut removed = runtime.block_on(host::clean(std::slice::from_ref(&first)))?;
         let remove = control::remove_stale(&config.socket);
         if remove.map_err(|error| format!("the socket {}: {error}", config.socket.display()))? {
             removed.push(format!("the socket {}", config.socket.display()));

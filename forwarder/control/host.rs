@@ -78,7 +78,7 @@ pub struct HostPlan {
     pub service_frontends: Vec<Address>,
     /// This node's InternalIPs: the source of what the host itself sends to other clusters.
     pub own_addresses: Vec<Address>,
-    /// Where the wire listens; an unspecified address stands for all of `own_addresses`.
+    /// Where the wire listens, with every lane; an unspecified address stands for all of `own_addresses`.
     pub wire: Vec<SocketAddr>,
 }
 
