@@ -148,6 +148,19 @@ fn peers(report: &Report, text: &mut String) -> std::fmt::Result {
             peer.health,
             path(peer)
         )?;
+        let silent = (0..)
+            .zip(&peer.lanes)
+            .filter(|(_, lane)| !lane.unanswered.is_empty());
+        let silent: Vec<String> = silent
+            .map(|(number, _): (u16, _)| number.to_string())
+            .collect();
+        if !silent.is_empty() {
+            let silent = silent.join(", ");
+            writeln!(
+                text,
+                "  its lanes {silent} do not answer all of ours: lane 0 carries it"
+            )?;
+        }
     }
     for peer in &report.peers {
         if peer.carries_ipv6 == Some(false) {

@@ -18,8 +18,23 @@ pub(super) struct Observed {
     pub(super) drops: BTreeMap<String, u64>,
     pub(super) segments: Segments,
     pub(super) probes: Vec<ProbeStatus>,
+    /// Pairs of lanes that do not answer.
+    pub(super) silent: Vec<Silent>,
     /// Other nodes' lanes by their keys: what all of our lanes have with each.
     pub(super) lanes: BTreeMap<String, Lane>,
+}
+
+/// A pair of lanes that does not answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Silent {
+    /// The snapshot that says which node is meant.
+    pub(super) epoch: u64,
+    /// The node's place among its nodes.
+    pub(super) node: u32,
+    /// That node's lane.
+    pub(super) theirs: u16,
+    /// Our lane.
+    pub(super) own: u16,
 }
 
 impl Observed {
@@ -31,6 +46,7 @@ impl Observed {
         }
         self.segments.add(&other.segments);
         self.probes.extend(other.probes);
+        self.silent.extend(other.silent);
         for (key, lane) in other.lanes {
             add_lane(&mut self.lanes, key, lane);
         }
@@ -55,6 +71,14 @@ pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
     });
     let queued = desk.out.queued() + desk.forwarder.queued();
     let ledger = *desk.out.ledger();
+    let epoch = desk.forwarder.epoch();
+    let silent = desk.forwarder.silent_lanes(desk.now);
+    let silent = silent.map(|(own, node, theirs)| Silent {
+        epoch,
+        node,
+        theirs,
+        own,
+    });
     Observed {
         flows: desk.forwarder.flows(),
         drivers: drivers.collect(),
@@ -65,10 +89,12 @@ pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
             sent: ledger.sent,
             consumed: ledger.consumed,
             queued,
+            fell_back: desk.forwarder.fell_back(),
             crossed_in: ledger.crossed_in,
             crossed_out: ledger.crossed_out,
         },
         probes: desk.forwarder.probe_status().collect(),
+        silent: silent.collect(),
         lanes: lanes(desk),
     }
 }
@@ -91,6 +117,7 @@ fn lanes(desk: &Desk<'_>) -> BTreeMap<String, Lane> {
                 last_handshake_ago_s: ago.map(|ns| (ns / 1_000_000) as f64 / 1_000.0),
                 tx_bytes: peer.tx_bytes,
                 rx_bytes: peer.rx_bytes,
+                ..Lane::default()
             };
             add_lane(&mut lanes, key, lane);
         }
@@ -127,6 +154,7 @@ mod tests {
             last_handshake_ago_s: ago,
             tx_bytes: bytes,
             rx_bytes: 2 * bytes,
+            ..Lane::default()
         }
     }
 

@@ -11,7 +11,7 @@ use mesh::State;
 use serde::{Deserialize, Serialize};
 
 use super::Control;
-use super::observe::{Observed, observe};
+use super::observe::{Observed, Silent, observe};
 use crate::crew::Member;
 use crate::explain::socket;
 use crate::mailbox::Answer;
@@ -140,6 +140,8 @@ pub struct Lane {
     pub tx_bytes: u64,
     /// Bytes of messages received from it.
     pub rx_bytes: u64,
+    /// Our lanes that it does not answer: what they have for it goes by lane 0.
+    pub unanswered: Vec<u16>,
 }
 
 /// One port of a service.
@@ -193,6 +195,8 @@ pub struct Segments {
     pub consumed: u64,
     /// Waiting.
     pub queued: u64,
+    /// Of those sent, such as went by lane 0 because their own pair of lanes did not answer.
+    pub fell_back: u64,
     /// Taken over from the node's other workers.
     pub crossed_in: u64,
     /// Handed over to them.
@@ -237,6 +241,7 @@ impl Segments {
         self.sent += other.sent;
         self.consumed += other.consumed;
         self.queued += other.queued;
+        self.fell_back += other.fell_back;
         self.crossed_in += other.crossed_in;
         self.crossed_out += other.crossed_out;
     }
@@ -315,10 +320,25 @@ fn worker(
 }
 
 fn peers(control: &Control, seen: &Observed) -> Vec<Peer> {
-    let one = |node: &datapath::Node| {
+    let snapshot = &control.compiled.snapshot;
+    let one = |(place, node): (u32, &datapath::Node)| {
         let same = |probe: &&ProbeStatus| probe.cluster == node.cluster && probe.node == node.name;
         let probe = seen.probes.iter().find(same);
         let path = probe.and_then(|probe| probe.path);
+        let lanes = (0_u16..).zip(&node.lanes).map(|(number, lane)| {
+            let key = STANDARD.encode(lane.key.as_bytes());
+            let meant = |silent: &&Silent| {
+                (silent.epoch, silent.node, silent.theirs) == (snapshot.epoch, place, number)
+            };
+            let unanswered = seen.silent.iter().filter(meant).map(|silent| silent.own);
+            Lane {
+                unanswered: unanswered.collect(),
+                ..seen.lanes.get(&key).cloned().unwrap_or(Lane {
+                    key,
+                    ..Lane::default()
+                })
+            }
+        });
         Peer {
             node: node.name.clone(),
             cluster: node.cluster_name.clone(),
@@ -334,20 +354,10 @@ fn peers(control: &Control, seen: &Observed) -> Vec<Peer> {
             path_mtu_bytes: path.map(|path| path.size),
             inner_mtu_bytes: path.map(|path| path.inner),
             carries_ipv6: path.map(|path| path.carries_v6),
-            lanes: node
-                .lanes
-                .iter()
-                .map(|lane| STANDARD.encode(lane.key.as_bytes()))
-                .map(|key| {
-                    seen.lanes.get(&key).cloned().unwrap_or(Lane {
-                        key,
-                        ..Lane::default()
-                    })
-                })
-                .collect(),
+            lanes: lanes.collect(),
         }
     };
-    control.compiled.snapshot.nodes.iter().map(one).collect()
+    (0..).zip(&snapshot.nodes).map(one).collect()
 }
 
 fn health(health: Health) -> &'static str {
