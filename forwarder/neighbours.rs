@@ -120,9 +120,10 @@ impl Neighbours {
         }
     }
 
-    /// Takes in the buffers that came home.
+    /// Takes in the buffers that came home, and makes those anew that never will.
     #[inline]
     pub fn take_home(&self, arena: &mut Arena) {
+        arena.mend();
         for other in self.others() {
             while let Some(buf) = self.pair(other, self.own).homeward.pop() {
                 arena.put(buf);
