@@ -43,8 +43,11 @@ spec:
 """
 
 
-def through_node(lab):
+def through_node(lab, workers):
     """A: `farlane run` on both nodes; the client asks the service's address. Returns the address to ask."""
+    for node in lab.node_names() if workers else []:
+        with open(f"{lab.dir}/{node}/node.yaml", "a") as file:
+            file.write(f"workers: {workers}\n")
     for cluster, cluster_ip in (("eu", CLUSTER_IP), ("us", CLUSTER_IP.replace(".101.", ".102."))):
         lab.apply(cluster, "policy.yaml", POLICY)
         lab.apply(cluster, "service.yaml", SERVICE % (cluster_ip, cluster_ip))
@@ -107,6 +110,7 @@ def main():
     arguments.add_argument("--pairs", type=int, default=5)
     arguments.add_argument("--seconds", type=int, default=10)
     arguments.add_argument("--against", choices=["wireguard", "wireguard-go"], default="wireguard")
+    arguments.add_argument("--workers", type=int)
     arguments.add_argument("--json", metavar="FILE")
     given = arguments.parse_args()
     end_on_signals()
@@ -119,7 +123,7 @@ def main():
     runs = {"farlane run": [], plain: []}
     try:
         for pair in range(given.pairs):
-            for name, prepare in (("farlane run", through_node), (plain, lambda lab: through_plain(lab, command, plain))):
+            for name, prepare in (("farlane run", lambda lab: through_node(lab, given.workers)), (plain, lambda lab: through_plain(lab, command, plain))):
                 run = measure(given.binary, prepare, given.seconds)
                 runs[name].append(run)
                 print(f"pair {pair + 1}: {name}: {run['gbitPerSecond']:.2f} Gbit/s, {run['cpuSecondsPerGiB']:.2f} s/GiB", flush=True)
