@@ -12,6 +12,5 @@ mod fuzz;
 mod judged;
 mod probed;
 mod translated;
-
 mod workers;
 mod world;
