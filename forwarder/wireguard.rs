@@ -1,6 +1,8 @@
 //! A plain WireGuard interface, driven by `wg` and `wg-quick`: the contract of a user-space
 //! WireGuard program (wireguard.com/xplatform).
 
+#[cfg(test)]
+mod fuzz;
 mod interface;
 mod request;
 mod socket;
