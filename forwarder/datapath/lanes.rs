@@ -127,8 +127,9 @@ impl Lanes {
         let lane = &mut self.members[place].lane;
         let asked = lane.unanswered_since(peer);
         if asked.is_some_and(|asked| now.time.since(asked) >= SILENT_AFTER) {
-            // What waited for it has gone by lane 0 already; it is asked again all the same.
+            // What waits for it goes first; it is asked again all the same.
             lane.greet(now, peer, &mut out.tunnel);
+            self.fall_back(now, place, peer, out);
             self.fell_back += packet.segments() as u64;
             return self.seal_first(now, node, packet, out);
         }
@@ -260,14 +261,18 @@ impl Lanes {
             && now.time.since(trial.since) >= SILENT_AFTER
         {
             self.trials.pop_front();
-            let member = &self.members[trial.place];
-            let node = member.by_peer.get(trial.peer.index()).copied().flatten();
-            while let Some(packet) = self.members[trial.place].lane.take_waiting(trial.peer) {
-                self.fell_back += packet.segments() as u64;
-                match node {
-                    Some(node) => self.seal_first(now, node, packet, out),
-                    None => out.drop(packet, Reason::NoPeer),
-                }
+            self.fall_back(now, trial.place, trial.peer, out);
+        }
+    }
+
+    /// What waits for a pair goes by lane 0, in order.
+    fn fall_back(&mut self, now: Now, place: usize, peer: PeerId, out: &mut Outbox) {
+        while let Some(packet) = self.members[place].lane.take_waiting(peer) {
+            self.fell_back += packet.segments() as u64;
+            let node = self.members[place].by_peer.get(peer.index()).copied();
+            match node.flatten() {
+                Some(node) => self.seal_first(now, node, packet, out),
+                None => out.drop(packet, Reason::NoPeer),
             }
         }
     }

@@ -62,6 +62,25 @@ fn a_pair_of_lanes_that_is_silent_gives_what_waits_to_lane_0_in_order_and_gets_t
 }
 
 #[test]
+fn what_comes_when_a_pair_is_given_up_goes_behind_what_has_waited() {
+    let mut crews = Crews::new(2, 4);
+    crews.silent = |lane| lane != 0;
+    let (from, to) = apart(4);
+    let owner = crews.owner(from);
+    crews.pass(Duration::from_millis(100));
+    for port in 1..=3 {
+        crews.frame(1, owner, &tcp((from, port), (to, 80), "S", b""));
+    }
+    // In the breath in which the second is over frames are handled before the time.
+    crews.now.time = crews.now.time + Duration::from_millis(1_050);
+    crews.frame(1, owner, &tcp((from, 4), (to, 80), "S", b""));
+    crews.settle();
+    crews.pass(Duration::from_millis(100));
+    let came: Vec<u16> = crews.delivered(2).iter().map(|(_, b)| ports(b).0).collect();
+    assert_eq!(came, [1, 2, 3, 4]);
+}
+
+#[test]
 fn a_peer_that_knows_no_lanes_gets_everything_from_lane_0_and_reaches_every_pod() {
     let mut crews = Crews::new(3, 4);
     for worker in 0..3 {
