@@ -155,7 +155,7 @@ fn a_request_does_what_stands_before_its_first_error_and_what_is_told_can_be_set
         .with_iterations(20)
         .for_each(|bytes| {
             let lines = lines(bytes);
-            let whole = converse(&[lines.clone()]);
+            let whole = converse(std::slice::from_ref(&lines));
             assert!(whole[0].ends_with("\n\n") && whole[0].contains("errno="));
             let (state, right) = after(&lines);
             if !right {
