@@ -79,6 +79,7 @@ struct Limit {
 struct Path {
     cluster: u8,
     node: String,
+    foreign: bool,
     /// The addresses that are probed with; unspecified where the node has none that we could use.
     from: Address,
     to: Address,
@@ -109,14 +110,15 @@ impl Paths {
         for node in &snapshot.nodes {
             let (from, to) = snapshot.echo_pair(node);
             let same = before.iter().position(|path| {
-                (path.cluster, &path.node, path.from, path.to)
-                    == (node.cluster, &node.name, from, to)
+                let own = (path.cluster, &path.node, path.from, path.to, path.foreign);
+                own == (node.cluster, &node.name, from, to, !node.knows_lanes)
             });
             self.paths.push(match same {
                 Some(place) => before.swap_remove(place),
                 None => Path {
                     cluster: node.cluster,
                     node: node.name.clone(),
+                    foreign: !node.knows_lanes,
                     from,
                     to,
                     size: PathSize::new(link(self.mtu), !node.knows_lanes),

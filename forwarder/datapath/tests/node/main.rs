@@ -11,6 +11,7 @@ mod crews;
 mod fuzz;
 mod judged;
 mod probed;
+mod sized;
 mod translated;
 mod workers;
 mod world;

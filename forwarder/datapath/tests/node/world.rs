@@ -32,6 +32,10 @@ pub(crate) struct World {
     pub(crate) hosts: [Host; 2],
     /// A cut wire carries nothing.
     pub(crate) cut: bool,
+    /// The longest outer IP packet that the wire carries, in bytes; it drops longer ones silently.
+    pub(crate) carries: usize,
+    /// Whether the other node's object has the annotation of Farlane's lanes.
+    pub(crate) knows_lanes: bool,
     /// Both nodes have another InternalIP.
     pub(crate) moved: bool,
     /// Backends by host number and pod number, each with whether it is healthy.
@@ -87,6 +91,8 @@ impl World {
             },
             hosts: [host(1), host(2)],
             cut: false,
+            carries: usize::MAX,
+            knows_lanes: true,
             moved: false,
             backends: Vec::new(),
             policies: Vec::new(),
@@ -161,7 +167,7 @@ impl World {
                     key: key(other).public(),
                     endpoint: endpoint(other),
                 }],
-                knows_lanes: true,
+                knows_lanes: self.knows_lanes,
             }],
             own: Own {
                 node: format!("node-{own}"),
@@ -252,7 +258,6 @@ impl World {
     }
 
     fn carry(&mut self, from: usize, datagrams: Datagrams) {
-        let now = self.now;
         let frames = datagrams.buf.frames() as u64;
         let bytes = datagrams.buf.as_slice().to_vec();
         let stride = datagrams.buf.stride();
@@ -262,15 +267,28 @@ impl World {
         if self.cut {
             return;
         }
+        // An IPv4 header and UDP's.
+        let longest = self.carries.saturating_sub(28);
+        if bytes.chunks(stride).any(|frame| frame.len() > longest) {
+            for frame in bytes.chunks(stride).filter(|frame| frame.len() <= longest) {
+                self.arrive(from, frame, frame.len(), datagrams.ecn);
+            }
+            return;
+        }
+        self.arrive(from, &bytes, stride, datagrams.ecn);
+    }
+
+    fn arrive(&mut self, from: usize, bytes: &[u8], stride: usize, ecn: u8) {
+        let now = self.now;
         let remote = endpoint(self.hosts[from].number);
         let receiver = &mut self.hosts[1 - from];
         let mut buf = receiver.out.tunnel.arena.take().expect("a buffer");
-        buf.extend(&bytes);
+        buf.extend(bytes);
         buf.set_stride(stride);
         let arrived = Datagrams {
             lane: 0,
             path: remote.into(),
-            ecn: datagrams.ecn,
+            ecn,
             buf,
         };
         receiver
