@@ -155,6 +155,32 @@ fn a_path_shorter_than_the_datagrams_ends_no_offload() {
 }
 
 #[test]
+fn a_datagram_that_must_not_be_cut_is_refused_by_name_and_told_where_the_link_is_too_small() {
+    in_empty_network("a_datagram_that_must_not_be_cut", || {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            ip("link set lo mtu 65536");
+            let whole = |settings: &mut UdpSettings| settings.fragments = false;
+            let lanes = [0, 1].map(|number| lane(number, address, whole));
+            let remote = lanes[1].addresses()[0];
+            let mut worker = Worker::new(tun("far%d", TunOffloads::None), lanes.into());
+            ip("link set lo mtu 1300");
+            let headers = if remote.is_ipv4() { 28 } else { 48 };
+            let fits = 1300 - headers;
+            worker.queue(0, remote, 0, fits, &pattern(3 * fits, 1));
+            worker.queue(0, remote, 0, 1452, &pattern(2 * 1452, 2));
+            worker.queue(0, remote, 0, fits + 1, &pattern(fits + 1, 3));
+            worker.queue(0, remote, 0, fits, &pattern(fits, 4));
+            let came = worker.exchange(4);
+            assert_eq!(came.len(), 4, "{address}");
+            assert_eq!(came[3].bytes, pattern(fits, 4));
+            assert_eq!(worker.sent.too_big, Some((remote.ip(), fits + 1)));
+            assert!(worker.is_on("udp.segmentation"));
+            worker.assert_settled(0, 4, &[(Dropped::WireTooBig, 3)]);
+        }
+    });
+}
+
+#[test]
 fn each_drop_has_its_name_and_the_rest_goes_on() {
     in_empty_network("each_drop_has_its_name", || {
         let (mut worker, remote) = two_lanes(|_| ());

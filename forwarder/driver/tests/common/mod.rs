@@ -217,6 +217,7 @@ impl Worker {
         let mut expected = Sent {
             pods,
             wire,
+            too_big: self.sent.too_big,
             ..Sent::default()
         };
         for (cause, segments) in dropped {
