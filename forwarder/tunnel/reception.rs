@@ -26,7 +26,7 @@ use crate::limiter::Limiter;
 use crate::messages::CookieReply;
 use crate::random::Random;
 use crate::refused::Refused;
-use crate::replies::Replies;
+use crate::replies::{Replies, Reply};
 use crate::returners::Returners;
 
 /// What becomes of a handshake message.
@@ -73,10 +73,14 @@ impl Reception {
             if !cookies.knows(now, remote, frame) {
                 let comer = keyed.scatter(source ^ u64::from(remote.port()));
                 if !self.returners.admits(now, comer) {
-                    if self.replies.allows(now, keyed, remote) {
-                        return Ok(Welcome::Prove(cookies.reply(now, random, remote, frame)));
+                    match self.replies.ask(now, keyed, remote) {
+                        Reply::Given => {
+                            let reply = cookies.reply(now, random, remote, frame);
+                            return Ok(Welcome::Prove(reply));
+                        }
+                        Reply::WithheldFromNew => self.returners.note(now, comer),
+                        Reply::Withheld => {}
                     }
-                    self.returners.note(now, comer);
                     return Err(Refused::CookieWithheld);
                 }
             } else if !self.limiter.admits(now, source) {

@@ -15,7 +15,10 @@ use packet::Time;
 use crate::limiter::{Allowance, Rate};
 use crate::reception::Keyed;
 
-/// Cookies of one kind: 4,000 a second.
+/// Cookies of one kind: 4,000 a second. One takes up to 10 µs, most of it the kernel's for sending
+/// it (measured over a veth), so one kind takes at most 4 % of a worker. Of all that a flood may use
+/// up one kind, or two; the flow beside it then still has four fifths of what it has beside the same
+/// flood into a socket that nobody reads (`scripts/bench-flood`).
 const KIND: Rate = Rate {
     interval: Duration::from_micros(250),
     burst: 64,
@@ -31,6 +34,16 @@ const CELLS: [usize; LEVELS] = [1 << 15, 1 << 19, 1 << 20];
 /// since most of what a message costs here is waiting for memory.
 const LINE: usize = 64;
 
+/// Whether a message is answered with a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Given,
+    /// Too many were, to others who had not been seen either.
+    WithheldFromNew,
+    /// Too many were, and its address is one of those that were just seen.
+    Withheld,
+}
+
 /// What was seen lately, and how many cookies each kind has left.
 #[derive(Default)]
 pub(crate) struct Replies {
@@ -44,15 +57,29 @@ pub(crate) struct Replies {
 }
 
 impl Replies {
-    /// Whether a message from `remote` is answered with a cookie.
-    pub(crate) fn allows(&mut self, now: Time, keyed: &Keyed, remote: SocketAddr) -> bool {
+    /// What becomes of a message from `remote`.
+    pub(crate) fn ask(&mut self, now: Time, keyed: &Keyed, remote: SocketAddr) -> Reply {
         self.turn(now);
-        let mut known = 0;
-        for level in 0..LEVELS {
-            let seen = self.note(level, keyed.scatter(prefix(remote, level)));
-            known += usize::from(seen && known == level);
+        let mut note = |level| self.note(level, keyed.scatter(prefix(remote, level)));
+        let address = note(LEVELS - 1);
+        // Who was noted in this generation was so with all of its prefixes: most of a flood costs
+        // one look at the memory and no more.
+        let known = if address == Noted::Now {
+            LEVELS
+        } else {
+            let (widest, wide) = (note(0), note(1));
+            let all = [widest, wide, address];
+            all.iter()
+                .take_while(|noted| **noted != Noted::Never)
+                .count()
+        };
+        if self.kinds[known].take(now, KIND) {
+            Reply::Given
+        } else if known < LEVELS {
+            Reply::WithheldFromNew
+        } else {
+            Reply::Withheld
         }
-        self.kinds[known].take(now, KIND)
     }
 
     /// Begins a new generation where it is time for one. They are numbered modulo 256; what was
@@ -71,17 +98,29 @@ impl Replies {
         }
     }
 
-    /// Notes a prefix; whether it was noted before, in this generation or the last.
-    fn note(&mut self, level: usize, hash: u64) -> bool {
+    /// Notes a prefix; when it was noted before.
+    fn note(&mut self, level: usize, hash: u64) -> Noted {
         let generation = self.generation;
         let lines = CELLS[level] / LINE;
         let line = (hash as usize % lines) * LINE;
-        [hash >> 52, hash >> 58].iter().fold(true, |seen, place| {
-            let cell = &mut self.seen[level][line + *place as usize % LINE];
-            let was = core::mem::replace(cell, generation);
-            seen & (generation.wrapping_sub(was) <= 1)
-        })
+        let ages = [hash >> 52, hash >> 58].map(|place| {
+            let cell = &mut self.seen[level][line + place as usize % LINE];
+            generation.wrapping_sub(core::mem::replace(cell, generation))
+        });
+        match ages[0].max(ages[1]) {
+            0 => Noted::Now,
+            1 => Noted::Lately,
+            _ => Noted::Never,
+        }
     }
+}
+
+/// When a prefix was noted: in this generation, the one before, or not that anybody knew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noted {
+    Now,
+    Lately,
+    Never,
 }
 
 /// The part of an address that is told apart at a level; no two families have one in common.
@@ -110,7 +149,10 @@ mod tests {
         let keyed = Keyed::new(&mut Random::new([1; 32]));
         let mut replies = Replies::default();
         let answered = (0..600_000)
-            .filter(|number| replies.allows(at(10 * u64::from(*number)), &keyed, source(*number)))
+            .filter(|number| {
+                let now = at(10 * u64::from(*number));
+                replies.ask(now, &keyed, source(*number)) == Reply::Given
+            })
             .count();
         (replies, keyed, answered)
     }
@@ -132,15 +174,23 @@ mod tests {
             let (mut replies, keyed, answered) = flood(source);
             assert!(answered <= 6 * 16_100, "{text}: {answered}");
             let now = at(6_000_001);
-            assert!(replies.allows(now, &keyed, remote("192.0.2.7:7")), "{text}");
-            assert!(
-                replies.allows(now, &keyed, remote("[2001:db8::7]:7")),
+            assert_eq!(
+                replies.ask(now, &keyed, remote("192.0.2.7:7")),
+                Reply::Given,
+                "{text}"
+            );
+            assert_eq!(
+                replies.ask(now, &keyed, remote("[2001:db8::7]:7")),
+                Reply::Given,
                 "{text}"
             );
         }
         // Beside them, too, as long as its addresses come again.
         let (mut replies, keyed, _) = flood(|n| v4(0x0a09_0000 | scattered(n) >> 17));
-        assert!(replies.allows(at(6_000_001), &keyed, remote("10.9.200.7:7")));
+        assert_eq!(
+            replies.ask(at(6_000_001), &keyed, remote("10.9.200.7:7")),
+            Reply::Given
+        );
     }
 
     #[test]
@@ -158,10 +208,13 @@ mod tests {
         let mut replies = Replies::default();
         let hash = keyed.scatter(prefix(v4(1), 2));
         replies.turn(at(0));
-        assert!(!replies.note(2, hash) && replies.note(2, hash));
+        assert_eq!(
+            [(); 2].map(|()| replies.note(2, hash)),
+            [Noted::Never, Noted::Now]
+        );
         replies.turn(at(4_000_000));
-        assert!(replies.note(2, hash));
+        assert_eq!(replies.note(2, hash), Noted::Lately);
         replies.turn(at(12_000_000));
-        assert!(!replies.note(2, hash));
+        assert_eq!(replies.note(2, hash), Noted::Never);
     }
 }

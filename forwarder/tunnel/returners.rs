@@ -38,6 +38,8 @@ pub(crate) struct Returners {
     words: Vec<u64>,
     /// The newest slice, counted from time zero.
     newest: u64,
+    /// By slice, whether anybody is noted in it: mostly nobody is, and nothing is looked up.
+    used: [bool; SLICES as usize],
     allowance: Allowance,
 }
 
@@ -45,9 +47,13 @@ impl Returners {
     /// Whether a comer, given by a hash of its address and port, was here when a peer would have
     /// been, and may come in for that.
     pub(crate) fn admits(&mut self, now: Time, comer: u64) -> bool {
-        let Some(slices) = self.slices_of(now) else {
+        let mut slices = self
+            .slices_of(now)
+            .filter(|slice| self.used[(*slice % SLICES) as usize])
+            .peekable();
+        if slices.peek().is_none() {
             return false;
-        };
+        }
         let (line, bits) = pattern(comer);
         let mut known = slices.filter(|slice| {
             let words = &self.words[place(*slice) + line..][..LINE];
@@ -63,9 +69,11 @@ impl Returners {
         if slice > self.newest {
             for gone in (self.newest + 1).max(slice.saturating_sub(SLICES - 1))..=slice {
                 self.words[place(gone)..][..WORDS].fill(0);
+                self.used[(gone % SLICES) as usize] = false;
             }
             self.newest = slice;
         }
+        self.used[(slice % SLICES) as usize] = true;
         let (line, bits) = pattern(comer);
         let words = &mut self.words[place(slice) + line..][..LINE];
         words
@@ -74,14 +82,17 @@ impl Returners {
             .for_each(|(word, bit)| *word |= bit);
     }
 
-    /// The slices in which a peer that comes again now was here; none if they are not kept (any
-    /// more, after a silence).
-    fn slices_of(&self, now: Time) -> Option<core::ops::RangeInclusive<u64>> {
+    /// The slices in which a peer that comes again now was here, as far as they are kept.
+    fn slices_of(&self, now: Time) -> core::ops::RangeInclusive<u64> {
         let ms = now.as_nanos() / 1_000_000;
         let first = ms.saturating_sub(*AGAIN_MS.end()) / SLICE_MS;
-        let last = ms.checked_sub(*AGAIN_MS.start())? / SLICE_MS;
-        let kept = first + SLICES > self.newest && last <= self.newest;
-        (kept && !self.words.is_empty()).then_some(first..=last)
+        match ms.checked_sub(*AGAIN_MS.start()) {
+            Some(last) => {
+                first.max((self.newest + 1).saturating_sub(SLICES))
+                    ..=(last / SLICE_MS).min(self.newest)
+            }
+            None => 1..=0,
+        }
     }
 }
 
@@ -159,6 +170,13 @@ mod tests {
             returners.note(now, comer);
         }
         assert!(taken < 1_600, "{taken} in five seconds");
+    }
+
+    #[test]
+    fn a_peer_is_known_again_though_nobody_was_noted_since() {
+        let mut returners = Returners::default();
+        returners.note(at(3_000), 42);
+        assert!(!returners.admits(at(4_000), 42) && returners.admits(at(8_100), 42));
     }
 
     #[test]

@@ -120,7 +120,7 @@ class World:
         count_replies(lab)
         join_outsider(lab, "guest", "198.19.0")
         if given.through == "run":
-            self.address, programs = through_node(lab)
+            self.address, programs = through_node(lab, None)
             self.victim, self.port, self.client = programs[-1], 51871, lab.pod("eu-1/client")
             self.key = base64.b64decode(self.node_key(VICTIM)).hex()
             self.server = lab.pod("us-1/server").namespace
