@@ -246,7 +246,7 @@ fn a_bad_request_is_answered_by_number_and_changes_nothing_after_its_first_error
             format!("set=1\npublic_key={key}\nprotocol_version=2\n\n"),
             EINVAL,
         ),
-        ("set=1\nno equals sign\n\n".to_owned(), EINVAL),
+        ("set=1\nno equals sign\n\n".to_owned(), EPROTO),
         ("set=2\n\n".to_owned(), EPROTO),
         ("hello\n\n".to_owned(), EPROTO),
         ("\n".to_owned(), EPROTO),

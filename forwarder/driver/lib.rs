@@ -6,7 +6,7 @@
 //! offload is probed by trying it, can be switched off, and says in a [`Feature`] whether it runs
 //! and if not, why.
 //!
-//! Unsafe code stands only in the leaf files named after the kernel thing: `tun`, `tun_io`,
+//! Unsafe code stands only in the leaf files named after the kernel thing: `link`, `tun`, `tun_io`,
 //! `udp_receive`, `udp_transmit`, `sockaddr`, `sockopt`, `clock`, `waker`.
 
 mod clock;
@@ -18,6 +18,7 @@ mod error;
 mod features;
 #[cfg(test)]
 mod fuzz;
+mod link;
 mod sockaddr;
 mod sockopt;
 mod source;
@@ -35,6 +36,7 @@ pub use engine::{Engine, Sent};
 pub use epoll::{Budget, Epoll};
 pub use error::{EngineError, TunError, UdpError};
 pub use features::Feature;
+pub use link::{Link, LinkState, interface_index};
 pub use tun::{Tun, TunOffloads, TunSettings};
 pub use udp::{Udp, UdpSettings};
 pub use waker::Waker;

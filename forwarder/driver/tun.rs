@@ -197,7 +197,7 @@ impl Tun {
         let mut request = request(&self.name);
         request.ifr_ifru.ifru_mtu =
             c_int::try_from(mtu).map_err(|_| bad(io::ErrorKind::InvalidInput.into()))?;
-        self.control(libc::SIOCSIFMTU, &mut request).map_err(bad)
+        control(libc::SIOCSIFMTU, &mut request).map_err(bad)
     }
 
     /// The MTU, in bytes.
@@ -206,7 +206,7 @@ impl Tun {
     /// [`TunError::Kernel`] where the interface is gone, renamed or in another namespace.
     pub fn mtu(&self) -> Result<u32, TunError> {
         let mut request = request(&self.name);
-        self.control(libc::SIOCGIFMTU, &mut request)
+        control(libc::SIOCGIFMTU, &mut request)
             .map_err(|error| self.failed("SIOCGIFMTU", error))?;
         // SAFETY: SIOCGIFMTU has written this field of the union.
         let mtu = unsafe { request.ifr_ifru.ifru_mtu };
@@ -220,13 +220,11 @@ impl Tun {
     pub fn set_up(&self) -> Result<(), TunError> {
         let failed = |error| self.failed("setting it up", error);
         let mut request = request(&self.name);
-        self.control(libc::SIOCGIFFLAGS, &mut request)
-            .map_err(failed)?;
+        control(libc::SIOCGIFFLAGS, &mut request).map_err(failed)?;
         // SAFETY: SIOCGIFFLAGS has written this field of the union.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
         request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as i16;
-        self.control(libc::SIOCSIFFLAGS, &mut request)
-            .map_err(failed)
+        control(libc::SIOCSIFFLAGS, &mut request).map_err(failed)
     }
 
     /// The name that the interface was given.
@@ -276,13 +274,13 @@ impl Tun {
             error,
         }
     }
+}
 
-    /// An ioctl on the interface by its name (netdevice(7)), which any socket takes.
-    fn control(&self, code: c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)
-            .or_else(|_| Socket::new(Domain::IPV6, Type::DGRAM, None))?;
-        interface_ioctl(socket.as_raw_fd(), code, request)
-    }
+/// An ioctl on an interface by its name (netdevice(7)), which any socket takes.
+pub(crate) fn control(code: c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)
+        .or_else(|_| Socket::new(Domain::IPV6, Type::DGRAM, None))?;
+    interface_ioctl(socket.as_raw_fd(), code, request)
 }
 
 impl AsFd for Tun {
@@ -308,8 +306,8 @@ fn check_name(name: &str) -> Result<(), TunError> {
     }
 }
 
-/// An `ifreq` that names the interface; `name` has passed [`check_name`].
-fn request(name: &str) -> libc::ifreq {
+/// An `ifreq` that names the interface; what of `name` is too long is cut.
+pub(crate) fn request(name: &str) -> libc::ifreq {
     // SAFETY: `ifreq` is integers and a union of such, for which zeros are valid.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, from) in request
@@ -322,7 +320,7 @@ fn request(name: &str) -> libc::ifreq {
     request
 }
 
-fn name_of(request: &libc::ifreq) -> String {
+pub(crate) fn name_of(request: &libc::ifreq) -> String {
     request
         .ifr_name
         .iter()

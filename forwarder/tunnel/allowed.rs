@@ -30,6 +30,14 @@ impl Allowed {
         self.owned[peer.index()].insert(prefix);
     }
 
+    /// Takes a prefix from a peer, if it is its.
+    pub(crate) fn take(&mut self, prefix: Prefix, peer: PeerId) {
+        let owned = self.owned.get_mut(peer.index());
+        if owned.is_some_and(|owned| owned.remove(&prefix)) {
+            self.owners.remove(&prefix);
+        }
+    }
+
     /// Takes all prefixes of a peer, which must not have been removed before.
     pub(crate) fn remove(&mut self, peer: PeerId) {
         if let Some(owned) = self.owned.get_mut(peer.index()) {

@@ -5,14 +5,14 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use alloc::vec::Vec;
-use packet::{Now, Prefix, Time};
+use packet::{Now, Path, Prefix, Time};
 
 use crate::deadlines::Patience;
 use crate::handshake::Identity;
 use crate::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::lane::Lane;
 use crate::outbox::Outbox;
-use crate::peer::PeerId;
+use crate::peer::{Peer, PeerId};
 use crate::refused::Refused;
 
 /// Most peers of a lane.
@@ -149,6 +149,32 @@ impl Lane {
         }
     }
 
+    /// The peers whose answers leave by an address of ours that they have spoken to, with their
+    /// paths.
+    pub fn paths(&self) -> impl Iterator<Item = (PeerId, Path)> {
+        let path = |peer: &Peer| Some((peer.id, peer.path.filter(|path| path.local.is_some())?));
+        self.peers.iter().filter_map(path)
+    }
+
+    /// Leaves it to the routing tables by which of our addresses a peer is reached, until it speaks
+    /// again; nothing happens where it has spoken by another path meanwhile.
+    pub fn forget_local(&mut self, peer: PeerId, path: Path) {
+        if let Some(peer) = self.peers.find_mut(peer)
+            && peer.path == Some(path)
+        {
+            peer.path = Some(path.remote.into());
+        }
+    }
+
+    /// The same for all peers: their sockets, or the marks that route them, are others.
+    pub fn forget_locals(&mut self) {
+        for slot in self.peers.places() {
+            if let Some(peer) = self.peers.at(slot) {
+                peer.path = peer.path.map(|path| path.remote.into());
+            }
+        }
+    }
+
     /// Where a peer is, as far as is known.
     pub fn endpoint(&self, peer: PeerId) -> Option<SocketAddr> {
         Some(self.peers.find(peer)?.path?.remote)
@@ -187,6 +213,13 @@ impl Lane {
     pub fn allow(&mut self, peer: PeerId, prefix: Prefix) {
         if self.peers.find(peer).is_some() {
             self.allowed.insert(prefix, peer);
+        }
+    }
+
+    /// Takes one prefix from a peer, if it is this one that has it.
+    pub fn disallow(&mut self, peer: PeerId, prefix: Prefix) {
+        if self.peers.find(peer).is_some() {
+            self.allowed.take(prefix, peer);
         }
     }
 

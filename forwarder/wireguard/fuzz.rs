@@ -3,6 +3,7 @@
 //! then tries some random input. In an input, `@7` stands for the key of 32 bytes 7.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bolero::check;
@@ -78,12 +79,13 @@ impl Engine for Nothing {
 /// Has a fresh interface answer requests, one after the other.
 fn converse(requests: &[Vec<String>]) -> Vec<String> {
     let waker = Waker::new().expect("an eventfd");
+    let turn = Mutex::new(());
     let mailbox = Mailbox::new(waker.clone());
     std::thread::scope(|scope| {
         scope.spawn(|| work(&mailbox, waker));
         let lines = |request: &Vec<String>| request.iter().cloned().map(Zeroizing::new).collect();
         let answers = requests.iter();
-        let answers = answers.map(|request| answer(&mailbox, lines(request)).to_string());
+        let answers = answers.map(|request| answer(&mailbox, &turn, lines(request)).to_string());
         let answers = answers.collect();
         mailbox.stop();
         answers

@@ -1,18 +1,20 @@
 //! The interface as `wg` sees it: requests carried out on the worker's lane, between two batches,
 //! and a large one bit by bit, so that no traffic waits for the end of it.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::vec::IntoIter;
 
-use driver::UdpSettings;
+use driver::{UdpError, UdpSettings};
 use tunnel::{Lane, PeerId, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use super::request::{Invalid, Step, step};
+use super::request::{Malformed, Step, step};
 use super::status::describe;
 use crate::mailbox::{Desk, Mailbox};
 
 /// Linux `include/uapi/asm-generic/errno-base.h` and `errno.h`; the interface speaks in these.
+const EPERM: i32 = 1;
 pub(super) const EIO: i32 = 5;
 const EINVAL: i32 = 22;
 const EPROTO: i32 = 71;
@@ -35,11 +37,19 @@ impl Slice {
 }
 
 /// Answers one request, which `lines` are without its empty last line: the whole reply, ready to be
-/// sent.
-pub(crate) fn answer(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Zeroizing<String> {
+/// sent. `setting` is held by whoever sets: two that set at once do so one after the other.
+pub(crate) fn answer(
+    mailbox: &Mailbox,
+    setting: &Mutex<()>,
+    lines: Vec<Zeroizing<String>>,
+) -> Zeroizing<String> {
     let told = match lines.first().map(|line| line.as_str()) {
         Some("get=1") if lines.len() == 1 => describe(mailbox),
-        Some("set=1") => set(mailbox, lines).map(|()| Zeroizing::default()),
+        Some("set=1") => {
+            // Nothing is behind the lock but the turn itself.
+            let _turn = setting.lock().unwrap_or_else(PoisonError::into_inner);
+            set(mailbox, lines).map(|()| Zeroizing::default())
+        }
         _ => Err(EPROTO),
     };
     let (mut text, errno) = match told {
@@ -75,7 +85,10 @@ fn set(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Result<(), i32> {
             })
             .map_err(|_| EIO)?;
         if outcome? == Progress::Done {
-            return read.map_err(|Invalid| EINVAL);
+            return read.map_err(|malformed| match malformed {
+                Malformed::Line => EPROTO,
+                Malformed::Word(_) => EINVAL,
+            });
         }
         work = rest;
     }
@@ -152,8 +165,15 @@ fn device(desk: &mut Desk<'_>, step: Step) -> Result<(), i32> {
         Step::ListenPort(port) => {
             let any = UdpSettings::any(port).listen;
             desk.engine.listen(0, &any).map_err(|_| EADDRINUSE)?;
+            lane(desk)?.forget_locals();
         }
-        Step::Mark(mark) => desk.engine.set_mark(mark).map_err(|_| EINVAL)?,
+        Step::Mark(mark) => {
+            desk.engine.set_mark(mark).map_err(|error| match error {
+                UdpError::NoRights { .. } => EPERM,
+                _ => EINVAL,
+            })?;
+            lane(desk)?.forget_locals();
+        }
         _ => {}
     }
     Ok(())
@@ -216,6 +236,7 @@ impl Subject {
             Step::Keepalive(seconds) => lane.set_keepalive(now, peer, seconds, out),
             Step::ReplaceAllowed => lane.disallow_all(peer),
             Step::Allow(prefix) => lane.allow(peer, prefix),
+            Step::Disallow(prefix) => lane.disallow(peer, prefix),
             _ => {}
         }
         Ok(())

@@ -33,17 +33,32 @@ pub(crate) enum Step {
     ReplaceAllowed,
     /// `allowed_ip`.
     Allow(Prefix),
+    /// `allowed_ip` with a minus before it.
+    Disallow(Prefix),
     /// `protocol_version=1`, which says nothing.
     Version,
 }
 
 /// Why a line means nothing to us; answered as `errno`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// It is no word with a value.
+    Line,
+    /// We do not know the word, or not here, or its value is none of its.
+    Word(Invalid),
+}
+
+/// A word or value that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid;
 
 /// Reads one line of a `set` request. `in_peer` says whether a `public_key` stood before it.
-pub(crate) fn step(line: &str, in_peer: bool) -> Result<Step, Invalid> {
-    let (key, value) = line.split_once('=').ok_or(Invalid)?;
+pub(crate) fn step(line: &str, in_peer: bool) -> Result<Step, Malformed> {
+    let (key, value) = line.split_once('=').ok_or(Malformed::Line)?;
+    word(key, value, in_peer).map_err(Malformed::Word)
+}
+
+fn word(key: &str, value: &str, in_peer: bool) -> Result<Step, Invalid> {
     if key == "public_key" {
         return Ok(Step::Peer(PublicKey::from_bytes(hex_key(value)?)));
     }
@@ -75,13 +90,29 @@ fn peer_step(key: &str, value: &str) -> Result<Step, Invalid> {
             let bytes = hex_key(value)?;
             Step::PresharedKey((bytes != [0; 32]).then(|| PresharedKey::from_bytes(bytes)))
         }
-        "endpoint" => Step::Endpoint(value.parse().map_err(|_| Invalid)?),
+        "endpoint" => Step::Endpoint(endpoint(value)?),
         "persistent_keepalive_interval" => Step::Keepalive(value.parse().map_err(|_| Invalid)?),
         "replace_allowed_ips" => truth(value, Step::ReplaceAllowed)?,
-        "allowed_ip" => Step::Allow(value.parse().map_err(|_| Invalid)?),
+        "allowed_ip" => match value.strip_prefix('-') {
+            Some(prefix) => Step::Disallow(prefix.parse().map_err(|_| Invalid)?),
+            None => Step::Allow(value.parse().map_err(|_| Invalid)?),
+        },
         "protocol_version" if value == "1" => Step::Version,
         _ => return Err(Invalid),
     })
+}
+
+/// An address with its port; a link-local one says its interface by number, or by name as `wg` does.
+fn endpoint(value: &str) -> Result<SocketAddr, Invalid> {
+    if let Ok(endpoint) = value.parse() {
+        return Ok(endpoint);
+    }
+    let (address, rest) = value.split_once('%').ok_or(Invalid)?;
+    let (interface, port) = rest.split_once(']').ok_or(Invalid)?;
+    let index = driver::interface_index(interface).map_err(|_| Invalid)?;
+    format!("{address}%{index}]{port}")
+        .parse()
+        .map_err(|_| Invalid)
 }
 
 fn truth(value: &str, step: Step) -> Result<Step, Invalid> {
@@ -144,6 +175,31 @@ mod tests {
             step("listen_port=51820", false),
             Ok(Step::ListenPort(51820))
         ));
+    }
+
+    #[test]
+    fn an_endpoint_names_its_interface_by_number_or_by_name() {
+        let by_number = endpoint("[fe80::1%1]:51820");
+        assert!(by_number.is_ok());
+        // Loopback is the first of every network namespace.
+        assert_eq!(endpoint("[fe80::1%lo]:51820"), by_number);
+        for wrong in [
+            "[fe80::1%nobody]:1",
+            "[fe80::1%lo:1",
+            "fe80::1%lo",
+            "%lo]:1",
+        ] {
+            assert_eq!(endpoint(wrong), Err(Invalid), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_away_by_a_minus() {
+        let taken = step("allowed_ip=-10.0.0.0/8", true);
+        assert!(matches!(taken, Ok(Step::Disallow(_))));
+        for wrong in ["allowed_ip=--10.0.0.0/8", "allowed_ip=-", "allowed_ip"] {
+            assert!(step(wrong, true).is_err(), "{wrong}");
+        }
     }
 
     #[test]

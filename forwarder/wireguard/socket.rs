@@ -1,11 +1,11 @@
 //! The socket that `wg` speaks to: `/var/run/wireguard/NAME.sock`.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -20,6 +20,8 @@ const DIRECTORY: &str = "/var/run/wireguard";
 const REQUEST_MAX: u64 = 64 << 20;
 /// Who is silent for so long in the middle of a request, or does not read the answer, is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the socket is tried to be made, where its directory vanishes meanwhile.
+const BIND_TRIES: usize = 16;
 /// A line with a key: its name and 64 digits of hex.
 const LINE: usize = 96;
 /// Connections at once; one more is hung up on. `wg` makes one for each command.
@@ -60,19 +62,24 @@ impl Socket {
             path: path.clone(),
             error,
         };
-        std::fs::create_dir_all(DIRECTORY).map_err(io)?;
         if UnixStream::connect(&path).is_ok() {
             return Err(SocketError::InUse(path));
         }
-        remove_stale(&path).map_err(io)?;
-        // It is there when it listens, and not before: between bind and listen it refuses `wg`, and
-        // `wg` deletes what refuses it (wireguard-tools `ipc-uapi-unix.h`).
-        let draft = path.with_extension(std::process::id().to_string());
-        remove_stale(&draft).map_err(io)?;
-        let listener = UnixListener::bind(&draft).map_err(io)?;
-        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
-        std::fs::rename(&draft, &path).map_err(io)?;
+        let mut tries = 0;
+        let listener = loop {
+            tries += 1;
+            match bind(&path) {
+                // Whoever cleans up may take the directory away between two steps of ours.
+                Err(error) if error.kind() == ErrorKind::NotFound && tries < BIND_TRIES => {}
+                other => break other.map_err(io)?,
+            }
+        };
         Ok(Socket { listener, path })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A second handle, for the thread that serves.
@@ -88,9 +95,24 @@ impl Drop for Socket {
     }
 }
 
+/// Makes the socket, and its directory where that is gone.
+pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    std::fs::create_dir_all(DIRECTORY)?;
+    remove_stale(path)?;
+    // It is there when it listens, and not before: between bind and listen it refuses `wg`, and
+    // `wg` deletes what refuses it (wireguard-tools `ipc-uapi-unix.h`).
+    let draft = path.with_extension(std::process::id().to_string());
+    remove_stale(&draft)?;
+    let listener = UnixListener::bind(&draft)?;
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&draft, path)?;
+    Ok(listener)
+}
+
 /// Serves connections, each on a thread of its own, until the worker ends.
 pub(crate) fn serve(listener: &UnixListener, mailbox: &Arc<Mailbox>) {
     let served = Arc::new(AtomicUsize::new(0));
+    let setting = Arc::new(Mutex::new(()));
     for stream in listener.incoming() {
         if mailbox.stopping() {
             return;
@@ -100,12 +122,12 @@ pub(crate) fn serve(listener: &UnixListener, mailbox: &Arc<Mailbox>) {
         if served.load(Ordering::Relaxed) > CONNECTIONS_MAX {
             continue;
         }
-        let mailbox = Arc::clone(mailbox);
+        let (mailbox, setting) = (Arc::clone(mailbox), Arc::clone(&setting));
         // Without a thread the connection is dropped, and its other end sees that.
         let _ = std::thread::Builder::new()
             .name("wg-request".into())
             .spawn(move || {
-                converse(stream, &mailbox);
+                converse(stream, &mailbox, &setting);
                 drop(one);
             });
     }
@@ -128,7 +150,7 @@ impl Drop for One {
 }
 
 /// Answers requests until the other end hangs up.
-fn converse(mut stream: UnixStream, mailbox: &Mailbox) {
+fn converse(mut stream: UnixStream, mailbox: &Mailbox, setting: &Mutex<()>) {
     let patient = stream
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
@@ -136,10 +158,8 @@ fn converse(mut stream: UnixStream, mailbox: &Mailbox) {
     let Ok(reading) = patient else { return };
     let mut reader = BufReader::new(reading);
     while let Some(request) = read_request(&mut reader) {
-        if stream
-            .write_all(answer(mailbox, request).as_bytes())
-            .is_err()
-        {
+        let reply = answer(mailbox, setting, request);
+        if stream.write_all(reply.as_bytes()).is_err() {
             return;
         }
     }
