@@ -7,6 +7,7 @@ mod interface;
 mod request;
 mod socket;
 mod status;
+mod watch;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -19,7 +20,6 @@ use driver::{
     Budget, Engine, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
     UdpSettings,
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tunnel::Lane;
 
 use crate::mailbox::Mailbox;
@@ -81,16 +81,13 @@ pub fn run(name: &str, up: impl FnOnce()) -> Result<(), WireguardError> {
         offloads: TunOffloads::default(),
     })?;
     let udp = Udp::bind(0, UdpSettings::any(0))?;
+    let link = tun.link()?;
     let engine = Epoll::new(tun, vec![udp], Budget::default())?;
     let lane = Lane::unkeyed(0, driver::random()?);
     let forwarder = Forwarder::plain(SETTINGS, lane);
     let mailbox = Arc::new(Mailbox::new(engine.waker()));
-    stop_on_signals(Arc::clone(&mailbox))?;
-    let listener = socket.listener()?;
-    let for_socket = Arc::clone(&mailbox);
-    std::thread::Builder::new()
-        .name("wg-socket".into())
-        .spawn(move || socket::serve(&listener, &for_socket))?;
+    watch::start(&mailbox, link, socket.path().to_owned())?;
+    watch::serve(&mailbox, socket.listener()?)?;
     tracing::info!(interface = name, "up");
     up();
     let alone = Neighbours::nobody();
@@ -160,29 +157,4 @@ pub fn serve_detached(name: &str) -> Result<(), WireguardError> {
         say(error);
     }
     outcome
-}
-
-/// Ends the worker at SIGTERM or SIGINT, which a thread of its own waits for.
-fn stop_on_signals(mailbox: Arc<Mailbox>) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (mut terminate, mut interrupt) = {
-        let _inside = runtime.enter();
-        (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        )
-    };
-    let wait = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        mailbox.stop();
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || runtime.block_on(wait))?;
-    Ok(())
 }

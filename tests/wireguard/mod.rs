@@ -1,6 +1,8 @@
 //! WireGuard programs under the real `wg`, each in a network of its own.
 #![allow(dead_code)] // each test file uses its own part
 
+pub(crate) mod end;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
