@@ -59,3 +59,80 @@ impl Allowed {
         owned.into_iter().flatten().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::keys::PublicKey;
+    use crate::peer::Peers;
+    use crate::stamp::Stamps;
+
+    const PEERS: u8 = 6;
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Give(Prefix, u8),
+        TakeAll(u8),
+    }
+
+    /// Few bits that vary, so that prefixes nest, and the same one comes again.
+    fn address() -> impl Strategy<Value = Address> {
+        (any::<bool>(), 0u8..3, 0u8..3).prop_map(|(v4, a, b)| {
+            if v4 {
+                Address::from_v4([10, a, 0, b])
+            } else {
+                let mut octets = [0; 16];
+                (octets[0], octets[6], octets[15]) = (0xfd, a, b);
+                Address::from_v6(octets)
+            }
+        })
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let give = (address(), any::<u8>(), 0..PEERS).prop_map(|(address, length, peer)| {
+            let bits = if address.is_v4() { 32 } else { 128 };
+            let prefix = Prefix::masked(address, length % (bits + 1));
+            Change::Give(prefix.expect("not too long"), peer)
+        });
+        prop_oneof![8 => give, 1 => (0..PEERS).prop_map(Change::TakeAll)]
+    }
+
+    proptest! {
+        #[test]
+        fn each_address_and_each_prefix_has_the_owner_that_a_linear_scan_finds(
+            changes in proptest::collection::vec(change(), 0..80),
+            addresses in proptest::collection::vec(address(), 1..20),
+        ) {
+            let mut peers = Peers::default();
+            let add = |number| peers.add(PublicKey::from_bytes([number; 32]), Stamps::default());
+            let peers: Vec<PeerId> = (0..PEERS).map(add).collect();
+            let (mut allowed, mut naive) = (Allowed::default(), BTreeMap::new());
+            for change in changes {
+                match change {
+                    Change::Give(prefix, peer) => {
+                        allowed.insert(prefix, peers[usize::from(peer)]);
+                        naive.insert(prefix, peers[usize::from(peer)]);
+                    }
+                    Change::TakeAll(peer) => {
+                        allowed.remove(peers[usize::from(peer)]);
+                        naive.retain(|_, owner| *owner != peers[usize::from(peer)]);
+                    }
+                }
+            }
+            for address in addresses {
+                let holding = naive.iter().filter(|(prefix, _)| prefix.contains(address));
+                let longest = holding.max_by_key(|(prefix, _)| prefix.length());
+                prop_assert_eq!(allowed.lookup(address), longest.map(|(_, owner)| *owner));
+            }
+            for peer in peers {
+                let owned = naive.iter().filter(|(_, owner)| **owner == peer);
+                let owned: Vec<Prefix> = owned.map(|(prefix, _)| *prefix).collect();
+                prop_assert_eq!(allowed.of(peer).collect::<Vec<_>>(), owned);
+            }
+        }
+    }
+}
