@@ -3,7 +3,7 @@
 //!
 //! Once all packets are of one peer, as those of one flow are; once each is of another peer than the
 //! one before, so that nothing of it is in the nearest caches: the worst there is. Each figure is
-//! the best of several runs, so that what else the machine does shows little.
+//! the median of many batches, so that what else the machine does shows little.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use packet::{Address, Datagrams, Now, Offload, Packet, Prefix, Time, echo_request};
 use tunnel::{Lane, Outbox, PeerId, PrivateKey};
 
-const RUNS: usize = 10;
-/// Batches of one run; more than there are peers, so that each has its turn.
-const BATCHES: u32 = 1000;
+/// Batches that are timed: each of the peers has its turn several times.
+const BATCHES: usize = 4000;
 /// Packets of one batch, as a worker takes them in.
 const BATCH: u32 = 32;
 /// Payload of an echo request that fills 1,420 bytes.
@@ -33,20 +32,18 @@ fn main() {
             }
             let which = if step == 0 { "one" } else { "all" };
             let of = |what: &str| format!("{what}, {which} of {peers} peers");
-            print_best(&of("route"), || world.route(step));
-            print_best(&of("seal 1,420 bytes"), || world.seal(step));
-            print_best(&of("open 1,420 bytes"), || world.open(step));
+            print_median(&of("route"), || world.route(step));
+            print_median(&of("seal 1,420 bytes"), || world.seal(step));
+            print_median(&of("open 1,420 bytes"), || world.open(step));
         }
     }
 }
 
-/// Prints nanoseconds for each packet of the best run.
-fn print_best(name: &str, mut batch: impl FnMut() -> Duration) {
-    let best = (0..RUNS)
-        .map(|_| (0..BATCHES).map(|_| batch()).sum::<Duration>())
-        .min()
-        .unwrap_or_default();
-    let each = best.as_nanos() as f64 / f64::from(BATCHES * BATCH);
+/// Prints nanoseconds for each packet of the median batch.
+fn print_median(name: &str, mut batch: impl FnMut() -> Duration) {
+    let mut times: Vec<Duration> = (0..BATCHES).map(|_| batch()).collect();
+    times.sort_unstable();
+    let each = times[BATCHES / 2].as_nanos() as f64 / f64::from(BATCH);
     println!("{name:44} {each:7.1} ns");
 }
 
