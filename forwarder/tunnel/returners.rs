@@ -5,6 +5,7 @@
 //! time in which it came.
 
 use alloc::vec::Vec;
+use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
 use packet::Time;
@@ -17,7 +18,7 @@ const SLICE_MS: u64 = 1_000;
 const SLICES: u64 = 8;
 /// A peer comes again this much later, in milliseconds: 5 s, less what a clock may be off, and more
 /// what the way and a busy machine may take.
-const AGAIN_MS: core::ops::RangeInclusive<u64> = 4_800..=6_300;
+const AGAIN_MS: RangeInclusive<u64> = 4_800..=6_300;
 /// Words of a slice: 256 KiB, 21 bits for each of 100,000 who are turned away in a second. One in
 /// 700 then seems to come again who does not.
 const WORDS: usize = 1 << 15;
@@ -83,16 +84,12 @@ impl Returners {
     }
 
     /// The slices in which a peer that comes again now was here, as far as they are kept.
-    fn slices_of(&self, now: Time) -> core::ops::RangeInclusive<u64> {
+    fn slices_of(&self, now: Time) -> Range<u64> {
         let ms = now.as_nanos() / 1_000_000;
         let first = ms.saturating_sub(*AGAIN_MS.end()) / SLICE_MS;
-        match ms.checked_sub(*AGAIN_MS.start()) {
-            Some(last) => {
-                first.max((self.newest + 1).saturating_sub(SLICES))
-                    ..=(last / SLICE_MS).min(self.newest)
-            }
-            None => 1..=0,
-        }
+        let end = ms.checked_sub(*AGAIN_MS.start());
+        let end = end.map_or(0, |last| last / SLICE_MS + 1);
+        first.max((self.newest + 1).saturating_sub(SLICES))..end.min(self.newest + 1)
     }
 }
 

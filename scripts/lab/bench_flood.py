@@ -157,8 +157,6 @@ class World:
 
     def new_peer(self):
         """A peer that the victim knows and that has never spoken: seconds until it answers a ping, or None."""
-        if self.given.through == "run":
-            return None
         private, public = key_pair()
         path = f"{self.lab.dir}/guest.{self.guests}"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
@@ -183,7 +181,7 @@ class World:
             flooding = self.start_flood(kind, seconds + 3)
             time.sleep(1)
         newcomer = threading.Thread(target=lambda: guest.append(self.new_peer()))
-        if kind in ("right MAC", "wrong MAC"):
+        if kind in ("right MAC", "wrong MAC") and self.given.through == "wireguard":
             newcomer.start()
         end = self.lab.iperf(self.client, self.address, seconds)
         memory.append(rss_kib(self.victim))
