@@ -116,7 +116,10 @@ impl Wires {
             self.mtu
         );
         let mut flights = Vec::new();
-        let lane = to.port() - PORT;
+        // A port below is a stranger's, whom somebody has answered.
+        let Some(lane) = to.port().checked_sub(PORT) else {
+            return flights;
+        };
         let listens =
             |node: &usize| node_v4(*node) == to.ip() && usize::from(lane) < self.lanes[*node];
         let Some(to) = (0..NODES).find(listens).map(|node| (node, lane)) else {
