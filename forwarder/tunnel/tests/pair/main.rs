@@ -33,6 +33,7 @@
 //! - packets that wait are bounded and sent in order: `bounds`, `handshake`
 
 mod against_boringtun;
+mod allowed;
 mod bounds;
 mod fuzz;
 mod garbage;
