@@ -102,10 +102,7 @@ pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
 fn lanes(desk: &Desk<'_>) -> BTreeMap<String, Lane> {
     let now = desk.now.unix_ns;
     let mut lanes = BTreeMap::new();
-    for number in 0.. {
-        let Some(lane) = desk.forwarder.lane(number) else {
-            break;
-        };
+    for lane in desk.forwarder.lanes() {
         for peer in lane.peers() {
             let key = STANDARD.encode(peer.key.as_bytes());
             let ago = peer

@@ -255,6 +255,11 @@ impl Forwarder {
         self.probes.status(&self.paths)
     }
 
+    /// The lanes of this worker, by number; there may be gaps between the numbers.
+    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.all()
+    }
+
     /// A lane by its number.
     pub fn lane(&self, number: u16) -> Option<&Lane> {
         self.lanes.lane(number)

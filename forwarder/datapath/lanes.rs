@@ -314,6 +314,11 @@ impl Lanes {
         })
     }
 
+    /// All lanes of this worker.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Lane> {
+        self.members.iter().map(|member| &member.lane)
+    }
+
     pub(crate) fn lane(&self, number: u16) -> Option<&Lane> {
         Some(&self.members[self.place(number)?].lane)
     }

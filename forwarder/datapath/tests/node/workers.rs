@@ -23,6 +23,16 @@ fn apart(lanes: u16) -> ([u8; 4], [u8; 4]) {
 }
 
 #[test]
+fn a_worker_tells_of_all_its_lanes_whatever_their_numbers() {
+    let mut crews = Crews::new(2, 5);
+    let mut numbers = |worker| -> Vec<u16> {
+        let lanes = crews.worker(1, worker).forwarder.lanes();
+        lanes.map(|lane| lane.number()).collect()
+    };
+    assert_eq!((numbers(0), numbers(1)), (vec![0, 2, 4], vec![1, 3]));
+}
+
+#[test]
 fn a_pair_of_lanes_that_is_silent_gives_what_waits_to_lane_0_in_order_and_gets_the_rest_back() {
     for workers in [1, 2, 4] {
         let mut crews = Crews::new(workers, 4);
