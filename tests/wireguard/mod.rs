@@ -135,7 +135,10 @@ impl Interface {
         let log = self.file("log");
         let mut program = network.spawn(&log, command);
         let up = eventually(Duration::from_secs(10), || {
-            !program.runs() || network.run(&["wg", "show", &self.name]).ok
+            // `wg` deletes a socket that is bound and does not listen yet, so it is asked later.
+            !program.runs()
+                || UnixStream::connect(self.socket()).is_ok()
+                    && network.run(&["wg", "show", &self.name]).ok
         });
         assert!(up && program.runs(), "{command:?}: {}", self.log());
         program
