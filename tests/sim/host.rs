@@ -328,7 +328,8 @@ impl Host {
             lane.peer(&self.keys[to][theirs]),
             Packet::parse(buf, Offload::default()),
         ) {
-            (Some(peer), Ok(packet)) => {
+            // What waited might go by lane 0 after all, and so to where it is addressed.
+            (Some(peer), Ok(packet)) if lane.is_live(now, peer) => {
                 out.ledger.received += 1;
                 lane.seal(now, peer, packet, out);
                 worker.wake = Some(now.time);

@@ -348,7 +348,11 @@ impl Sim {
 
     /// What a node's kernel does with a packet from a worker's TUN.
     fn route(&mut self, node: usize, worker: u16, packet: Vec<u8>) {
-        assert!(!contains(&packet, HOSTILE), "a hostile packet gets through");
+        assert!(
+            !contains(&packet, HOSTILE),
+            "a hostile packet gets through at node {node}: {:?}",
+            inspect::ends(&packet)
+        );
         if contains(&packet, FUZZED) {
             return;
         }
