@@ -300,7 +300,7 @@ pub async fn wire_mtu(
     listen: &[SocketAddr],
     endpoints: impl IntoIterator<Item = IpAddr>,
 ) -> Result<Option<u32>, HostError> {
-    wire::mtu(Netlink::open()?.handle(), listen, endpoints).await
+    wire::mtu(&netlink::asking()?, listen, endpoints).await
 }
 
 /// Removes what a node left on this host that no longer runs, and says what, one line each. `tuns`

@@ -36,6 +36,21 @@ const ENOBUFS: i32 = 105;
 /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_DELTABLE`.
 const TABLE_DELETED: u16 = 10 << 8 | 2;
 
+/// A connection that only asks, which needs no rights: who may not do the rest is told so where it
+/// is tried. It ends with its handle.
+pub(super) fn asking() -> Result<Handle, HostError> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(refused)?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+fn refused(error: std::io::Error) -> HostError {
+    HostError::Netlink {
+        what: String::from("a netlink socket"),
+        error,
+    }
+}
+
 /// The connection; its tasks end with it.
 pub(super) struct Netlink {
     handle: Handle,
@@ -46,13 +61,9 @@ pub(super) struct Netlink {
 impl Netlink {
     /// Opens it in the network namespace of the calling thread, within a tokio runtime.
     pub(super) fn open() -> Result<Netlink, HostError> {
-        let failed = |error| HostError::Netlink {
-            what: String::from("a netlink socket"),
-            error,
-        };
         let (connection, handle, mut events) =
-            rtnetlink::new_multicast_connection(&GROUPS).map_err(failed)?;
-        let tables = tables_socket().map_err(failed)?;
+            rtnetlink::new_multicast_connection(&GROUPS).map_err(refused)?;
+        let tables = tables_socket().map_err(refused)?;
         let changed = Arc::new(Notify::new());
         let bell = Arc::clone(&changed);
         // One task empties the queue of events, so that it never grows.
