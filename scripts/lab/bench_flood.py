@@ -3,7 +3,6 @@ import argparse
 import base64
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import threading
 import time
 
 from bench_node import PODS, through_node
-from lab import Failed, Lab, end_on_signals, eventually, result_of, table
+from lab import Failed, Lab, end_on_signals, eventually, now, result_of, table, write_json
 
 VICTIM, VICTIM_ADDRESS, PORT, DISCARD_PORT = "us-1", "192.0.2.3", 51820, 9
 KINDS = ["no flood", "discarded", "right MAC", "wrong MAC"]
@@ -252,11 +251,9 @@ def main():
         print(line)
     print(f"idle after the first flow: {idle} KiB; the slowest new peer: {show(worst)} s")
     if given.json:
-        document = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "through": given.through, "sources": given.sources,
+        document = {"when": now(), "through": given.through, "sources": given.sources,
                     "idleRssKiB": idle, "runs": runs, "medians": medians, "keptOfDiscarded": kept, "slowestNewPeerSeconds": worst}
-        with open(given.json, "w") as file:
-            json.dump(document, file, indent=2)
-            file.write("\n")
+        write_json(given.json, document)
     return 0
 
 

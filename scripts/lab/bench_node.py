@@ -1,13 +1,11 @@
 """scripts/bench-node, once Farlane is built: bench_node.py BINARY [options]; see scripts/bench-node."""
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 
-from lab import SCRIPTS, Failed, Lab, cpu_seconds, end_on_signals, eventually, table
+from lab import SCRIPTS, Failed, Lab, cpu_seconds, end_on_signals, eventually, now, table, write_json
 
 PODS = ["eu-1/client", "us-1/server"]
 CLUSTER_IP = "10.101.0.52"
@@ -142,10 +140,8 @@ def main():
     ):
         print(line)
     if given.json:
-        document = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "runs": runs, "medians": medians, "ratio": ratio, "ratioOfPairs": pairs}
-        with open(given.json, "w") as file:
-            json.dump(document, file, indent=2)
-            file.write("\n")
+        document = {"when": now(), "runs": runs, "medians": medians, "ratio": ratio, "ratioOfPairs": pairs}
+        write_json(given.json, document)
     return 0
 
 

@@ -1,7 +1,6 @@
 """scripts/bench-peers, once Farlane is built; see there."""
 import argparse
 import base64
-import ipaddress
 import json
 import os
 import random
@@ -14,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from lab import Failed, cpu_seconds, end_on_signals, eventually, stop, table
+from lab import Failed, cpu_seconds, end_on_signals, eventually, now, stop, table, write_json
 
 PORT = 51820
 IPERF_PORT = 5201
@@ -273,9 +272,7 @@ def main():
     for what, name in (("show", "wg show dump"), ("again", "wg addconf of all the others again"), ("quiet", "nothing for comparison")):
         print(f"{name}: {told[what]['seconds']} s; the worst ping meanwhile {told[what]['worstPingMs']} ms, {told[what]['lost']} lost")
     if given.json:
-        with open(given.json, "w") as file:
-            json.dump({"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "peers": given.peers, "allowed": allowed, **told}, file, indent=2)
-            file.write("\n")
+        write_json(given.json, {"when": now(), "peers": given.peers, "allowed": allowed, **told})
     return 0
 
 

@@ -1,13 +1,11 @@
 """scripts/bench-workers, once Farlane is built: bench_workers.py BINARY [options]; see scripts/bench-workers."""
 import argparse
-import json
 import os
 import subprocess
 import sys
-import time
 
 import flows as traffic
-from lab import SCRIPTS, Failed, Lab, end_on_signals, eventually, table
+from lab import SCRIPTS, Failed, Lab, end_on_signals, eventually, now, table, write_json
 
 
 def set_workers(lab, workers):
@@ -109,9 +107,7 @@ def main():
     for run in runs:
         print(f"drops, {run['world']}: " + (", ".join(f"{number} {reason}" for reason, number in run["drops"].items()) or "none"))
     if given.json:
-        with open(given.json, "w") as file:
-            json.dump({"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "runs": runs}, file, indent=2)
-            file.write("\n")
+        write_json(given.json, {"when": now(), "runs": runs})
     return 1 if any(run["silent"] or run["outOfOrder"] for run in runs) else 0
 
 

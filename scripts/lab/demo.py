@@ -1,14 +1,13 @@
 """scripts/demo, once Farlane is built: demo.py BINARY [--json FILE]."""
 import argparse
 import concurrent.futures
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from lab import Failed, Lab, end_on_signals, eventually, result_of, stop, table, url
+from lab import Failed, Lab, end_on_signals, eventually, result_of, stop, table, url, write_json
 
 CLUSTERS = ("eu", "us")
 FAMILIES = ("IPv4", "IPv6")
@@ -307,9 +306,7 @@ def main():
     unexpected = (demo.unexpected if demo else []) + ([failure] if failure else [])
     document = {"ok": not unexpected, "unexpected": unexpected, "seconds": round(time.time() - begin, 1), **(demo.result if demo else {})}
     if given.json:
-        with open(given.json, "w") as file:
-            json.dump(document, file, indent=2)
-            file.write("\n")
+        write_json(given.json, document)
     print()
     if unexpected:
         print("Not as expected:")

@@ -3,7 +3,6 @@ import argparse
 import concurrent.futures
 import dataclasses
 import itertools
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from lab import SCRIPTS, Failed, end_on_signals, eventually, stop, table
+from lab import SCRIPTS, Failed, end_on_signals, eventually, stop, table, write_json
 
 PORT = 51820
 MTU = 1420
@@ -342,9 +341,7 @@ def main():
     not_run = sum(pair.result.startswith("NOT RUN") for pair in pairs)
     print(f"\n{passed} passed, {len(pairs) - passed - not_run} failed, {not_run} not run")
     if given.json:
-        with open(given.json, "w") as file:
-            json.dump([dataclasses.asdict(pair) for pair in pairs], file, indent=2)
-            file.write("\n")
+        write_json(given.json, [dataclasses.asdict(pair) for pair in pairs])
     return 1 if passed + not_run < len(pairs) else 3 if not_run else 0
 
 

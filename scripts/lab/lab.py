@@ -195,6 +195,18 @@ def cpu_seconds(program):
     return (int(fields[11]) + int(fields[12])) / HERTZ
 
 
+def now():
+    """The time in RFC 3339."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def write_json(path, document):
+    """Writes what a program is to read."""
+    with open(path, "w") as file:
+        json.dump(document, file, indent=2)
+        file.write("\n")
+
+
 def table(head, rows):
     """Lines of a plain table; widths follow the content."""
     rows = [[str(cell) for cell in row] for row in rows]
