@@ -30,6 +30,7 @@ mod prefix_map;
 mod quote;
 mod rewrite;
 mod segment;
+mod tcp_options;
 mod time;
 
 pub use address::Address;

@@ -5,14 +5,12 @@ use crate::checksum::Sum;
 use crate::header::{Fragment, Kind, be16, tcp_flag};
 use crate::packet::TCP_CHECKSUM;
 use crate::rewrite::adjust;
+use crate::tcp_options::TcpOptions;
 use crate::{Checksum, Packet};
 
-/// Kinds of options (RFC 9293 §3.2).
-const END: u8 = 0;
-const NO_OPERATION: u8 = 1;
+/// The option that announces it (RFC 9293 §3.2): kind, length and two bytes.
 const MSS: u8 = 2;
-/// Kind, length and two bytes.
-const MSS_LENGTH: u8 = 4;
+const MSS_LENGTH: usize = 4;
 /// The TCP header without options.
 const TCP_HEADER: usize = 20;
 
@@ -55,17 +53,7 @@ impl Packet {
 
 /// Where the two bytes of the announcement begin among a header's options.
 fn find(options: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let length = match *options.get(at)? {
-            END => return None,
-            NO_OPERATION => 1,
-            kind => match *options.get(at + 1)? {
-                MSS_LENGTH if kind == MSS && at + 4 <= options.len() => return Some(at + 2),
-                length @ 2.. if kind != MSS => usize::from(length),
-                _ => return None,
-            },
-        };
-        at += length;
-    }
+    let mut readable = TcpOptions::new(options).map_while(Result::ok);
+    let option = readable.find(|option| option.kind == MSS)?;
+    (option.length == MSS_LENGTH).then_some(option.at + 2)
 }
