@@ -1,11 +1,26 @@
-//! A packet that its way cannot carry in one piece, and that its sender lets us cut.
+//! A packet that its way cannot carry in one piece, and that may be cut: IPv4 without DF into
+//! fragments, TCP over IPv6 into smaller segments where the way carries less than IPv6 promises.
 
 use packet::{Fragmenter, Offload, Packet, Segmenter};
 
 use crate::answers::originate;
 use crate::{Outbox, Reason};
 
-/// Cuts an IPv4 packet without DF, or each segment of a super-packet, into fragments of at most
+/// The least that a link must carry for IPv6 (RFC 8200 §5): "packet too big" brings a sender so
+/// far, and no further.
+pub(crate) const LEAST_V6: u16 = 1_280;
+
+/// Whether a packet that is too long for its way may be cut to `mtu` bytes.
+pub(crate) fn may_be_cut(packet: &Packet, mtu: u16) -> bool {
+    if packet.header().is_v4() {
+        return !packet.header().dont_fragment;
+    }
+    mtu < LEAST_V6
+        && packet.segment_length() <= usize::from(LEAST_V6)
+        && packet.can_resegment(usize::from(mtu))
+}
+
+/// Cuts a packet that [`may_be_cut`], or each segment of a super-packet, into pieces of at most
 /// `mtu` bytes, and gives them to `each` in order. What finds no buffer is dropped and counted.
 pub(crate) fn cut(
     mut packet: Packet,
@@ -13,6 +28,12 @@ pub(crate) fn cut(
     out: &mut Outbox,
     mut each: impl FnMut(Packet, &mut Outbox),
 ) {
+    if !packet.header().is_v4() {
+        out.ledger().consumed += packet.segments() as u64;
+        packet.resegment(mtu);
+        out.ledger().originated += packet.segments() as u64;
+        return each(packet, out);
+    }
     packet.finish_checksum();
     let all = packet.segments() as u64;
     let mut done = 0;

@@ -46,14 +46,11 @@ impl Pass<'_> {
             self.clamp(&mut packet, route);
         }
         let (lanes, now) = (&mut *self.lanes, self.now);
-        let (v4, length) = (packet.header().is_v4(), packet.segment_length());
-        match self.paths.admit(node, v4, length) {
-            Ok(()) => lanes.seal_first(now, node, packet, self.out),
-            Err(mtu) if !packet.header().dont_fragment => {
-                cut(packet, usize::from(mtu), self.out, |fragment, out| {
-                    lanes.seal_first(now, node, fragment, out);
-                });
-            }
+        match self.paths.admit(node, &packet) {
+            Ok(None) => lanes.seal_first(now, node, packet, self.out),
+            Ok(Some(mtu)) => cut(packet, usize::from(mtu), self.out, |piece, out| {
+                lanes.seal_first(now, node, piece, out);
+            }),
             Err(mtu) => {
                 self.complain(
                     packet,

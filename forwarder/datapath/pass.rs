@@ -282,7 +282,7 @@ impl Pass<'_> {
     }
 
     /// Whether a packet may take its next hop, and how: it has time to live, and the path carries
-    /// it, whole or, where its sender allows that, in fragments.
+    /// it, whole or, where it may be cut, in pieces.
     pub(crate) fn fits(
         &mut self,
         packet: &Packet,
@@ -299,13 +299,8 @@ impl Pass<'_> {
             // The worker that seals it knows the path.
             return Ok(Hop { route, cut: None });
         }
-        let length = packet.segment_length();
-        match self.paths.admit(node, header.is_v4(), length) {
-            Ok(()) => Ok(Hop { route, cut: None }),
-            Err(mtu) if !header.dont_fragment => Ok(Hop {
-                route,
-                cut: Some(mtu),
-            }),
+        match self.paths.admit(node, packet) {
+            Ok(cut) => Ok(Hop { route, cut }),
             Err(mtu) => Err((Reason::PacketTooBig, Complaint::PacketTooBig { mtu })),
         }
     }
@@ -326,8 +321,8 @@ impl Pass<'_> {
                 let (lanes, now) = (&mut *self.lanes, self.now);
                 match hop.cut {
                     None => lanes.seal(now, node, local, packet, self.out),
-                    Some(mtu) => cut(packet, usize::from(mtu), self.out, |fragment, out| {
-                        lanes.seal(now, node, local, fragment, out);
+                    Some(mtu) => cut(packet, usize::from(mtu), self.out, |piece, out| {
+                        lanes.seal(now, node, local, piece, out);
                     }),
                 }
             }
@@ -364,7 +359,7 @@ impl Pass<'_> {
 /// Where a packet goes next, and how.
 pub(crate) struct Hop {
     route: Route,
-    /// The longest fragment, in bytes, where the packet has to be cut.
+    /// The longest piece, in bytes, where the packet has to be cut.
     pub(crate) cut: Option<u16>,
 }
 

@@ -17,6 +17,7 @@ use packet::{Address, Now, Packet, Time, padded_echo_request};
 use siphasher::sip::SipHasher24;
 
 use crate::answers::originate;
+use crate::cut::{LEAST_V6, may_be_cut};
 use crate::lanes::{Lanes, Via};
 use crate::path_size::{BASE, PathSize, PathState};
 use crate::{Outbox, Snapshot};
@@ -33,8 +34,6 @@ const PROBES_MAX: usize = 128;
 /// The most that a tunnel adds: IPv6 40, UDP 8, WireGuard 32 bytes. Over IPv4 it is 20 less.
 const OVERHEAD_V6: u16 = 80;
 const OVERHEAD_V4: u16 = 60;
-/// The least that IPv6 inside must be able to send (RFC 8200 §5).
-const LEAST_V6: u16 = 1_280;
 const WORDS: &[u8; 12] = b"farlane size";
 
 /// What `status` shows of a path.
@@ -151,21 +150,29 @@ impl Paths {
         self.next = self.next.map(|_| now.time);
     }
 
-    /// Whether a packet of `length` bytes may be sent to `node`.
+    /// Whether a packet may be sent to `node`: whole, or cut to pieces of so many bytes.
     ///
     /// # Errors
-    /// The length that may be.
+    /// It may not; the length that may be.
     #[inline]
-    pub(crate) fn admit(&mut self, node: u32, v4: bool, length: usize) -> Result<(), u16> {
+    pub(crate) fn admit(&mut self, node: u32, packet: &Packet) -> Result<Option<u16>, u16> {
         let Some(limit) = self.limits.get_mut(node as usize) else {
-            return Ok(());
+            return Ok(None);
         };
-        let most = if v4 { limit.v4 } else { limit.v6 };
-        if length > usize::from(most) {
-            return Err(most);
+        let most = match packet.header().is_v4() {
+            true => limit.v4,
+            false => limit.v6,
+        };
+        let length = packet.segment_length();
+        if length <= usize::from(most) {
+            limit.used = limit.used.max(length as u16);
+            return Ok(None);
         }
-        limit.used = limit.used.max(length as u16);
-        Ok(())
+        if may_be_cut(packet, most) {
+            limit.used = limit.used.max(most);
+            return Ok(Some(most));
+        }
+        Err(most)
     }
 
     /// The longest packet that surely reaches `node`, in bytes.

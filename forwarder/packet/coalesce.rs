@@ -261,7 +261,8 @@ fn may_merge(bytes: &[u8], header: &Header) -> bool {
         && has_right_checksum(l4, &header.flow)
 }
 
-fn has_right_checksum(l4: &[u8], flow: &Flow) -> bool {
+/// Whether the checksum of TCP or UDP (`l4`, header and all) is right.
+pub(crate) fn has_right_checksum(l4: &[u8], flow: &Flow) -> bool {
     let length = l4.len() as u32;
     Sum::pseudo_header(flow.source, flow.destination, flow.protocol, length)
         .bytes(l4)

@@ -28,6 +28,7 @@ mod packet;
 mod prefix;
 mod prefix_map;
 mod quote;
+mod resegment;
 mod rewrite;
 mod segment;
 mod tcp_options;

@@ -10,7 +10,7 @@ pub struct Packet {
     pub(crate) buf: Buf,
     pub(crate) header: Header,
     pub(crate) offload: Offload,
-    segments: u32,
+    pub(crate) segments: u32,
 }
 
 impl Packet {
@@ -158,7 +158,8 @@ pub(crate) const TCP_CHECKSUM: u16 = 16;
 /// Where the checksum lies in a UDP header (RFC 768).
 pub(crate) const UDP_CHECKSUM: u16 = 6;
 
-fn count(header: &Header, offload: &Offload) -> u32 {
+/// How many packets this is on a wire.
+pub(crate) fn count(header: &Header, offload: &Offload) -> u32 {
     let size = offload.segmentation.map_or(1, |s| u32::from(s.size));
     (header.payload_length() as u32).div_ceil(size).max(1)
 }

@@ -6,7 +6,7 @@ use datapath::{PathState, PathStatus, Reason};
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use packet::{Fragment, Header, Kind};
 
-use crate::world::{World, pod, read};
+use crate::world::{World, pod, pod_v6, read};
 
 /// What WireGuard, UDP and IPv4 add.
 const OVERHEAD: usize = 60;
@@ -199,6 +199,46 @@ fn a_path_that_shrinks_under_traffic_is_found_out_within_seconds() {
     let said = world.delivered(1);
     let said = said.last().expect("an error");
     assert_eq!(said[26..28], 1_308_u16.to_be_bytes());
+}
+
+/// A TCP segment over IPv6 from pod 1-1 to pod 2-1: the whole packet is `length` bytes long.
+fn tcp_v6(length: usize, syn: bool) -> Vec<u8> {
+    let builder = PacketBuilder::ipv6(pod_v6(1, 1), pod_v6(2, 1), 64);
+    let builder = builder.tcp(40_000, 80, 1_000, 65_000);
+    let builder = if syn {
+        builder.syn()
+    } else {
+        builder.ack(9).psh()
+    };
+    let payload: Vec<u8> = (60..length).map(|n| n as u8).collect();
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &payload).expect("written");
+    bytes
+}
+
+#[test]
+fn a_running_connection_over_ipv6_goes_on_where_the_path_carries_less_than_ipv6_promises() {
+    let mut world = over(1_500);
+    world.send(1, &tcp_v6(60, true));
+    assert_eq!(world.delivered(2).len(), 1);
+    world.carries = 1_300;
+    for _ in 0..40 {
+        // What the pod sends before anybody has told it otherwise.
+        world.send(1, &tcp_v6(1_420, false));
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(path(&world).size, 1_300);
+    let said = world.delivered(1).pop().expect("an error");
+    assert_eq!(said[40..42], [2, 0], "packet too big");
+    assert_eq!(said[44..48], 1_280_u32.to_be_bytes(), "and no less");
+    world.delivered(2);
+    let whole = tcp_v6(1_280, false);
+    world.send(1, &whole);
+    // The far end joins the pieces, or they arrive as they are; none was too long for the wire.
+    let arrived = world.delivered(2);
+    let payload = arrived.iter().flat_map(|packet| &packet[60..]);
+    assert!(payload.eq(&whole[60..]), "{} packets", arrived.len());
+    assert_eq!(world.drops(2, Reason::NoFlow), 0);
 }
 
 #[test]

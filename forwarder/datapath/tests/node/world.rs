@@ -49,8 +49,22 @@ pub(crate) fn pod(node: u8, pod: u8) -> [u8; 4] {
     [10, node, 0, pod]
 }
 
+/// The same pod's other address: fd10:`node`::`pod`.
+pub(crate) fn pod_v6(node: u8, pod: u8) -> [u8; 16] {
+    let mut address = [0; 16];
+    address[..4].copy_from_slice(&[0xfd, 0x10, 0, node]);
+    address[15] = pod;
+    address
+}
+
 fn node_address(node: u8) -> [u8; 4] {
     [192, 0, 2, node]
+}
+
+fn node_address_v6(node: u8) -> Address {
+    let mut address = pod_v6(0, node);
+    address[1] = 0;
+    Address::from_v6(address)
 }
 
 fn endpoint(node: u8) -> SocketAddr {
@@ -122,8 +136,9 @@ impl World {
                 let mut labels = Labels::default();
                 labels.insert("pod", format!("{node}-{number}"));
                 identities.push((identity(node, number), labels));
-                let prefix = host_prefix(pod(node, number));
-                endpoints.insert(prefix, Arc::new(Endpoint::of(identity(node, number))));
+                for prefix in pod_prefixes(node, number) {
+                    endpoints.insert(prefix, Arc::new(Endpoint::of(identity(node, number))));
+                }
             }
             let route = if node == own {
                 Route::Own
@@ -131,24 +146,24 @@ impl World {
                 Route::Node(0)
             };
             routes.insert(host_prefix(self.address(node)), route);
+            routes.insert(Prefix::host(node_address_v6(node)), route);
             let who = if node == own {
                 Identity::HOST
             } else {
                 Identity::REMOTE_NODE
             };
             endpoints.insert(host_prefix(self.address(node)), Arc::new(Endpoint::of(who)));
-            let pods = Prefix::new(Address::from_v4([10, node, 0, 0]), 24).unwrap();
-            routes.insert(
-                pods,
-                if node == own {
-                    Route::Nowhere
-                } else {
-                    Route::Node(0)
-                },
-            );
+            let v6 = Prefix::new(Address::from_v6(pod_v6(node, 0)), 64).unwrap();
+            let v4 = Prefix::new(Address::from_v4([10, node, 0, 0]), 24).unwrap();
+            let route = if node == own {
+                Route::Nowhere
+            } else {
+                Route::Node(0)
+            };
+            routes.extend([(v4, route), (v6, route)]);
         }
         for number in 1..5 {
-            routes.insert(host_prefix(pod(own, number)), Route::Pod);
+            routes.extend(pod_prefixes(own, number).map(|prefix| (prefix, Route::Pod)));
         }
         let other = 3 - own;
         Snapshot {
@@ -162,7 +177,10 @@ impl World {
                 name: format!("node-{other}"),
                 cluster: other,
                 cluster_name: format!("cluster-{other}"),
-                addresses: vec![Address::from_v4(self.address(other))],
+                addresses: vec![
+                    Address::from_v4(self.address(other)),
+                    node_address_v6(other),
+                ],
                 lanes: vec![LanePeer {
                     key: key(other).public(),
                     endpoint: endpoint(other),
@@ -172,7 +190,7 @@ impl World {
             own: Own {
                 node: format!("node-{own}"),
                 cluster: own,
-                addresses: vec![Address::from_v4(self.address(own))],
+                addresses: vec![Address::from_v4(self.address(own)), node_address_v6(own)],
             },
         }
     }
@@ -347,6 +365,11 @@ impl World {
 
 fn host_prefix(address: [u8; 4]) -> Prefix {
     Prefix::host(Address::from_v4(address))
+}
+
+fn pod_prefixes(node: u8, number: u8) -> [Prefix; 2] {
+    let v6 = Address::from_v6(pod_v6(node, number));
+    [host_prefix(pod(node, number)), Prefix::host(v6)]
 }
 
 /// A TCP segment with a payload.

@@ -5,10 +5,16 @@ use etherparse::{Ipv4HeaderSlice, SlicedPacket, TcpOptionElement, TransportSlice
 use packet::{Arena, Fragmenter, Header, Offload, Packet};
 use proptest::prelude::*;
 
-use crate::samples::{Sample, assert_right_checksums, buf, plain, sample, super_packet, tcp, udp};
+use crate::samples::{
+    Sample, assert_right_checksums, buf, on_the_wire, plain, sample, super_packet, tcp, udp,
+};
 
+const FIN: u8 = 1;
 const SYN: u8 = 2;
+const RST: u8 = 4;
+const PSH: u8 = 8;
 const ACK: u8 = 16;
+const URG: u8 = 32;
 
 /// Options as etherparse reads them, and the maximum segment size among them.
 fn options(packet: &[u8]) -> (Vec<TcpOptionElement>, Option<u16>) {
@@ -91,6 +97,45 @@ proptest! {
     }
 
     #[test]
+    fn tcp_that_is_cut_smaller_is_the_same_stream_in_more_segments(
+        (v6, sequence, size) in (any::<bool>(), any::<u32>(), 200u16..2_000),
+        (length, mtu, flags) in (1usize..9_000, 150usize..2_000, 0u8..4),
+        is_super in any::<bool>(),
+    ) {
+        let flags = ACK | if flags & 1 == 0 { 0 } else { FIN } | if flags & 2 == 0 { 0 } else { PSH };
+        // The time stamps that Linux sends (RFC 7323 §3.2).
+        let options = [1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
+        let payload: Vec<u8> = (0..length).map(|n| (n * 7) as u8).collect();
+        let sample = plain(v6, 6, tcp((40_000, 80), sequence, flags, &options, &payload));
+        let mut packet = match is_super {
+            true => super_packet(&sample, size),
+            false => parse(&sample.bytes()),
+        };
+        prop_assert!(packet.can_resegment(mtu));
+        packet.resegment(mtu);
+        let segments = on_the_wire(&packet);
+        prop_assert_eq!(segments.len(), packet.segments());
+        let mut together: Vec<u8> = Vec::new();
+        for (number, segment) in segments.iter().enumerate() {
+            prop_assert!(segment.len() <= mtu);
+            assert_right_checksums(segment);
+            let header = Header::parse(segment).unwrap();
+            let sliced = SlicedPacket::from_ip(segment).unwrap();
+            let Some(TransportSlice::Tcp(tcp)) = sliced.transport else {
+                panic!("not TCP")
+            };
+            let at = sequence.wrapping_add(together.len() as u32);
+            prop_assert_eq!(tcp.sequence_number(), at);
+            prop_assert_eq!(tcp.options(), options);
+            let last = number + 1 == segments.len();
+            let seen = header.tcp_flags & (FIN | PSH);
+            prop_assert_eq!(seen, if last { flags & (FIN | PSH) } else { 0 });
+            together.extend(tcp.payload());
+        }
+        prop_assert_eq!(together, payload);
+    }
+
+    #[test]
     fn fragments_are_no_longer_than_they_may_be_and_together_what_was_cut(
         (identifier, length) in (any::<u16>(), 0usize..5_000),
         (mtu, offset, more) in (68usize..2_000, 0u16..600, any::<bool>()),
@@ -159,5 +204,38 @@ fn what_must_not_be_cut_is_not() {
     assert!(
         Fragmenter::new(&whole, 1_400).is_none(),
         "to be cut into segments"
+    );
+}
+
+#[test]
+fn what_counts_as_one_whole_segment_is_not_cut_smaller() {
+    let segment = |flags, options: &[u8]| {
+        let transport = tcp((1, 2), 7, flags, options, &[9; 1_000]);
+        plain(true, 6, transport).bytes()
+    };
+    assert!(parse(&segment(ACK, &[])).can_resegment(600));
+    for flags in [SYN, RST | ACK, URG | ACK] {
+        assert!(!parse(&segment(flags, &[])).can_resegment(600), "{flags}");
+    }
+    // Signatures (RFC 2385, RFC 5925), and what cannot be read to its end.
+    for options in [
+        &[19, 4, 0, 0],
+        &[1, 29, 3, 0],
+        &[8, 40, 0, 0],
+        &[5, 1, 0, 0],
+    ] {
+        let packet = parse(&segment(ACK, options));
+        assert!(!packet.can_resegment(600), "{options:?}");
+    }
+    let mut broken = segment(ACK, &[]);
+    broken[70] ^= 1;
+    let mut packet = parse(&broken);
+    packet.resegment(600);
+    assert_eq!(packet.segments(), 1, "a wrong checksum would be made right");
+    let udp = parse(&plain(true, 17, udp((1, 2), &[0; 1_000])).bytes());
+    assert!(!udp.can_resegment(600));
+    assert!(
+        !parse(&segment(ACK, &[])).can_resegment(100),
+        "hardly a byte a piece"
     );
 }
