@@ -51,13 +51,21 @@ impl Pass<'_> {
             Ok(Some(mtu)) => cut(packet, usize::from(mtu), self.out, |piece, out| {
                 lanes.seal_first(now, node, piece, out);
             }),
-            Err(mtu) => {
-                self.complain(
-                    packet,
-                    Reason::PacketTooBig,
-                    Complaint::PacketTooBig { mtu },
-                );
-            }
+            Err(mtu) => self.complain_crossed(packet, mtu),
+        }
+    }
+
+    /// Tells the sender of a packet that another worker has translated already. That worker knows
+    /// the flow: it turns the quote back into what the sender wrote, as it does with errors that
+    /// come from elsewhere.
+    fn complain_crossed(&mut self, packet: Packet, mtu: u16) {
+        let complaint = Complaint::PacketTooBig { mtu };
+        let error = self
+            .answers
+            .complain(self.now, self.snapshot, &packet, complaint, self.out);
+        self.out.drop(packet, Reason::PacketTooBig);
+        if let Some(error) = error {
+            self.inward_from_here(error);
         }
     }
 

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balance::ServiceTable;
+use balance::{Affinity, Backend, Frontend, Service, State};
 use datapath::{Forwarder, LanePeer, Node, Outbox, Own, Reason, Route, Settings, Share, Snapshot};
-use packet::{Address, Datagrams, Frame, Now, Offload, Prefix, PrefixMap, Time, lane_of};
+use packet::{Address, Datagrams, Frame, Now, Offload, Prefix, PrefixMap, Time, lane_of, protocol};
 use policy::{Endpoint, Identity, Labels, PolicyTable};
 use tunnel::{Lane, PrivateKey};
 
-use crate::world::pod;
+use crate::world::{SERVICE, SERVICE_PORT, pod};
 
 const BUFFERS: usize = 512;
 /// All pods are alike.
@@ -34,6 +34,8 @@ pub(crate) struct View {
     pub(crate) another_first: bool,
     /// This pod is thought to be with the other node, or here, where it is not.
     pub(crate) moved: Option<(u8, u8)>,
+    /// The only backend of [`SERVICE`].
+    pub(crate) backend: Option<(u8, u8)>,
 }
 
 pub(crate) const PLAIN: View = View {
@@ -41,6 +43,7 @@ pub(crate) const PLAIN: View = View {
     knows_lanes: true,
     another_first: false,
     moved: None,
+    backend: None,
 };
 
 /// Two nodes with the same numbers of workers and lanes.
@@ -77,6 +80,8 @@ fn snapshot(own: u8, lanes: u16, view: View) -> Snapshot {
             endpoints.insert(prefix, Arc::new(Endpoint::of(PODS)));
         }
     }
+    let address = Address::from_v4([192, 0, 2, own]);
+    routes.insert(Prefix::host(address), Route::Own);
     let peer = |node: u8, lane| LanePeer {
         key: key(node, lane).public(),
         endpoint: endpoint(node, lane),
@@ -100,15 +105,40 @@ fn snapshot(own: u8, lanes: u16, view: View) -> Snapshot {
         endpoints: endpoints.into_iter().collect(),
         world: Arc::new(Endpoint::of(Identity::WORLD)),
         policy: PolicyTable::compile(&[], &[(PODS, Labels::default())]),
-        services: ServiceTable::default(),
+        services: view
+            .backend
+            .map(|backend| service(own, backend))
+            .into_iter()
+            .collect(),
         routes: routes.into_iter().collect::<PrefixMap<Route>>(),
         nodes,
         own: Own {
             node: format!("node-{own}"),
             cluster: own,
-            addresses: Vec::new(),
+            addresses: vec![address],
         },
     }
+}
+
+/// [`SERVICE`] over UDP, with one backend.
+fn service(own: u8, (node, number): (u8, u8)) -> (Frontend, Arc<Service>) {
+    let backend = Backend {
+        address: Address::from_v4(pod(node, number)),
+        port: 8080,
+        cluster: node,
+        local: node == own,
+        state: State::Active,
+        healthy: true,
+        weight: 1,
+    };
+    let (name, port) = ("shop/cart".into(), "dns".into());
+    let service = Service::new(name, port, Affinity::None, true, vec![backend], 251);
+    let frontend = Frontend {
+        address: Address::from_v4(SERVICE),
+        port: SERVICE_PORT,
+        protocol: protocol::UDP,
+    };
+    (frontend, Arc::new(service))
 }
 
 impl Crews {

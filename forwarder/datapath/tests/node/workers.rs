@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tunnel::PublicKey;
 
 use crate::crews::{Crews, PLAIN, View, key};
-use crate::world::{pod, tcp};
+use crate::world::{SERVICE, SERVICE_PORT, pod, tcp};
 
 fn ports(bytes: &[u8]) -> (u16, u16) {
     let flow = Header::parse(bytes).expect("a packet").flow;
@@ -124,6 +124,42 @@ fn a_peer_that_knows_no_lanes_gets_everything_from_lane_0_and_reaches_every_pod(
 }
 
 #[test]
+fn a_pod_hears_that_a_packet_is_too_big_by_the_name_that_it_called_whichever_worker_finds_out() {
+    let mut crews = Crews::new(3, 4);
+    let backend = Some((2, 1));
+    for worker in 0..3 {
+        for node in [1, 2] {
+            let foreign = View {
+                knows_lanes: false,
+                backend,
+                ..PLAIN
+            };
+            crews.adopt(node, worker, foreign);
+        }
+    }
+    let client = (1..9).map(|number| pod(1, number));
+    let client = client.into_iter().find(|pod| crews.owner(*pod) != 0);
+    let client = client.expect("one that lane 0 is not the owner of");
+    let owner = crews.owner(client);
+    // IPv4 that must not be cut, and longer than what a stranger's path is taken to carry.
+    let mut sent = Vec::new();
+    let builder = etherparse::PacketBuilder::ipv4(client, SERVICE, 64).udp(9, SERVICE_PORT);
+    builder.write(&mut sent, &[7; 1_300]).expect("written");
+    crews.frame(1, owner, &sent);
+    crews.settle();
+    assert_eq!(crews.drops(1, Reason::PacketTooBig), 1);
+    let came = crews.delivered(1);
+    let [(worker, error)] = &came[..] else {
+        panic!("one answer, not {came:?}")
+    };
+    assert_eq!(*worker, owner);
+    assert_eq!((error[9], error[20]), (1, 3), "unreachable");
+    let quoted = &error[28..];
+    assert_eq!(quoted[12..20], sent[12..20], "addresses, as they were sent");
+    assert_eq!(quoted[20..24], sent[20..24], "ports, as they were sent");
+}
+
+#[test]
 fn pods_of_one_node_are_judged_where_each_is_owned() {
     let mut crews = Crews::new(4, 4);
     let mut known = [0; 4];
@@ -222,6 +258,7 @@ fn views() -> impl Strategy<Value = View> {
             knows_lanes,
             another_first,
             moved,
+            backend: None,
         },
     )
 }
