@@ -230,7 +230,8 @@ impl Paths {
         for number in 0..self.paths.len() {
             let live = self.follow(now, number, lanes).is_some();
             let path = &mut self.paths[number];
-            if !live && path.size.is_guessed() && path.greet_at <= now.time {
+            let is_new = !live && path.size.is_guessed();
+            if is_new && path.greet_at <= now.time && !out.is_crowded() {
                 path.greet_at = now.time + GREET;
                 lanes.greet(now, number as u32, out);
             }

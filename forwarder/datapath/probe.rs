@@ -20,6 +20,9 @@ const FIRST_SILENCE: Duration = Duration::from_secs(3);
 /// How many probes are remembered: to measure round trips, and to tell those that are missing from
 /// those under way. At 200 ms that is a round trip of 12.8 s.
 const REMEMBERED: u16 = 64;
+/// A round that found no room for all goes on so much later, whether or not what filled it can
+/// leave.
+const GRAIN: Duration = Duration::from_millis(1);
 const PAYLOAD: &[u8] = b"farlane probe";
 
 /// What is known of another node.
@@ -70,6 +73,10 @@ pub(crate) struct Probes {
     count: u32,
     identifier: u16,
     next: Option<Time>,
+    /// The node that the round goes on with; 0 where none is under way.
+    hand: usize,
+    /// When the round after this one begins.
+    again: Time,
 }
 
 #[derive(Debug)]
@@ -101,6 +108,8 @@ impl Probes {
             count: count.max(1),
             identifier,
             next: None,
+            hand: 0,
+            again: Time::ZERO,
         }
     }
 
@@ -129,21 +138,33 @@ impl Probes {
         self.next
     }
 
-    /// Judges every node and sends the next probes, if it is time.
+    /// Judges every node and sends the next probes, if it is time. Each goes to somewhere else, so
+    /// each is a train of its own: when there is no room for more, the round goes on at the next
+    /// call, behind what was sent last.
     pub(crate) fn handle_timeout(&mut self, now: Now, lanes: &mut Lanes, out: &mut Outbox) {
         let Some(next) = self.next.filter(|next| *next <= now.time) else {
             return;
         };
-        // After a pause (a stopped process) one probe is due, not all that were missed.
-        self.next = Some((next + self.interval).max(now.time + self.interval / 2));
-        for (number, probe) in self.nodes.iter_mut().enumerate() {
-            let heard = lanes.last_heard(number as u32);
+        if self.hand == 0 {
+            // After a pause (a stopped process) one probe is due, not all that were missed.
+            self.again = (next + self.interval).max(now.time + self.interval / 2);
+        }
+        while let Some(probe) = self.nodes.get_mut(self.hand) {
+            if out.is_crowded() {
+                self.next = Some(now.time + GRAIN);
+                return;
+            }
+            let number = self.hand as u32;
+            let heard = lanes.last_heard(number);
             let missing = probe.missing(now.time, self.interval, self.count);
             if let Some(answering) = probe.judge(now.time, heard, missing, self.count) {
                 self.changes.push(probe.change(answering));
             }
-            probe.send(now, number as u32, self.identifier, lanes, out);
+            probe.send(now, number, self.identifier, lanes, out);
+            self.hand += 1;
         }
+        self.hand = 0;
+        self.next = Some(self.again);
     }
 
     /// Takes an echo for an address of this node: a request is answered, an answer to a probe is

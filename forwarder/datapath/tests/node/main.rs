@@ -10,6 +10,7 @@
 mod crews;
 mod fuzz;
 mod judged;
+mod many;
 mod probed;
 mod sized;
 mod translated;
