@@ -187,8 +187,11 @@ impl Deadlines {
         self.repeat = now;
     }
 
-    /// Sends keep-alives every `seconds` from now on; 0 sends none.
+    /// Sends keep-alives every `seconds` from now on; 0 sends none. The same again postpones none.
     pub(crate) fn set_interval(&mut self, now: Time, seconds: u16) {
+        if seconds == self.interval {
+            return;
+        }
         self.interval = seconds;
         self.persistent = NEVER;
         self.traversed(now);

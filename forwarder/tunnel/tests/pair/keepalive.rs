@@ -46,6 +46,26 @@ fn persistent_keepalives_come_at_their_interval_and_are_not_answered() {
 }
 
 #[test]
+fn the_same_interval_set_again_and_again_postpones_no_keepalive() {
+    let mut world = World::connected();
+    let set = |world: &mut World| {
+        let now = world.now(LEFT);
+        let left = &mut world.sides[LEFT];
+        left.lane.set_keepalive(now, left.peer, 25, &mut left.out);
+        world.collect(LEFT);
+    };
+    set(&mut world);
+    world.run(seconds(1));
+    world.log.clear();
+    for _ in 0..20 {
+        world.run(seconds(10));
+        set(&mut world);
+    }
+    let kept = world.log.iter().filter(|r| (r.by, r.length) == (LEFT, 32));
+    assert!(kept.count() >= 7);
+}
+
+#[test]
 fn a_persistent_keepalive_keeps_the_session_alive_for_ever() {
     let mut world = World::new();
     let now = world.now(LEFT);
