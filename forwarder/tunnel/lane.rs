@@ -288,6 +288,11 @@ impl Lane {
     }
 
     fn perform(&mut self, now: Now, slot: u32, duty: Duty, out: &mut Outbox) {
+        if let (Duty::Repeat | Duty::Initiate, Some(peer)) = (&duty, self.peers.at(slot)) {
+            // What was not answered may have left by an address of ours that is of no use any more
+            // (Linux `timers.c`, wg_expired_retransmit_handshake, wg_expired_new_handshake).
+            peer.path = peer.path.map(|path| path.remote.into());
+        }
         match duty {
             Duty::Repeat => {
                 self.initiate(now, slot, out);
@@ -426,5 +431,36 @@ mod tests {
             lane.set_private_key(Now::default(), None);
             assert_eq!(lane.indices.len(), 0);
         }
+    }
+    #[test]
+    fn a_handshake_is_repeated_by_whichever_of_our_addresses_the_routes_choose() {
+        let key = PrivateKey::from_bytes([1; 32]);
+        let mut lane = Lane::new(0, key, [3; 32]);
+        let mut out = Outbox::new(0, 8, 8);
+        let theirs = PrivateKey::from_bytes([2; 32]).public();
+        let peer = lane.add_peer(Now::default(), theirs).expect("a good key");
+        let remote: SocketAddr = "192.0.2.1:1".parse().expect("an address");
+        // As if it had spoken to this address of ours, whose uplink is gone now.
+        let spoken_to = Path {
+            local: Some(packet::Local {
+                address: remote.ip(),
+                interface: 3,
+            }),
+            ..remote.into()
+        };
+        lane.peers.at(0).expect("the peer").path = Some(spoken_to);
+        let mut left_by = |seconds| {
+            let now = Now {
+                time: Time::ZERO + Duration::from_secs(seconds),
+                unix_ns: 1_000_000_000 * seconds,
+            };
+            lane.greet(now, peer, &mut out);
+            lane.handle_timeout(now, &mut out);
+            let train = out.wire.pop().expect("a first message");
+            out.arena.put(train.buf);
+            train.path
+        };
+        assert_eq!(left_by(1), spoken_to);
+        assert_eq!(left_by(7), remote.into());
     }
 }
