@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use packet::{Address, Datagrams, Now, Offload, Packet, Prefix, Time, echo_request};
-use tunnel::{Lane, Outbox, PeerId, PrivateKey};
+use tunnel::{Lane, Outbox, PeerId, PrivateKey, Reception};
 
 /// Batches that are timed: each of the peers has its turn several times.
 const BATCHES: usize = 4000;
@@ -117,8 +117,11 @@ impl World {
             } else {
                 &mut self.hub
             };
-            let (buf, out) = (&mut train.buf, &mut self.out);
-            lane.open(self.now, remote(peer).into(), 0, buf, &mut Vec::new(), out);
+            train.path = remote(peer).into();
+            // Nobody has to wait at this pace.
+            let reception = &mut Reception::default();
+            let (opened, out) = (&mut Vec::new(), &mut self.out);
+            lane.open(self.now, &mut train, reception, opened, out);
             self.out.arena.put(train.buf);
         }
         assert!(self.hub.is_live(self.now, id), "peer {peer} is connected");

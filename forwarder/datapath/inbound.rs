@@ -10,14 +10,11 @@ impl Forwarder {
     /// Opens a train and gives its packets to the coalescer; what it lets go is in
     /// `self.coalesced`.
     pub(crate) fn open(&mut self, now: Now, mut datagrams: Datagrams, out: &mut Outbox) {
-        let (lane, path, ecn) = (datagrams.lane, datagrams.path, datagrams.ecn);
+        let lane = datagrams.lane;
         self.opened.clear();
-        let train = &mut datagrams.buf;
-        if !self
-            .lanes
-            .open(now, (lane, path, ecn), train, &mut self.opened, out)
-        {
-            out.drops.count(Reason::NoPeer, train.frames() as u64);
+        if !self.lanes.open(now, &mut datagrams, &mut self.opened, out) {
+            let frames = datagrams.buf.frames() as u64;
+            out.drops.count(Reason::NoPeer, frames);
         }
         let mut proof = Proof { last: None };
         for inner in &self.opened {

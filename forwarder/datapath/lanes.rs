@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use packet::{Address, Buf, Now, Packet, Path, Time, lane_of};
-use tunnel::{Inner, Lane, Patience, PeerId, PublicKey};
+use packet::{Address, Datagrams, Now, Packet, Time, lane_of};
+use tunnel::{Inner, Lane, Patience, PeerId, PublicKey, Reception};
 
 use crate::{Crossing, LanePeer, Node, Outbox, Reason, Share, Snapshot};
 
@@ -35,6 +35,8 @@ pub(crate) struct Lanes {
     share: Share,
     /// Those of this worker: lane `own`, and every `workers`th behind it.
     members: Vec<Member>,
+    /// Who is let in to their handshakes.
+    reception: Reception,
     /// Whether a node knows that we have lanes, by its place in the snapshot.
     knows_lanes: Vec<bool>,
     /// Oldest first: each waits equally long.
@@ -95,6 +97,7 @@ impl Lanes {
         Lanes {
             share,
             members: lanes.into_iter().map(member).collect(),
+            reception: Reception::default(),
             knows_lanes: Vec::new(),
             trials: VecDeque::with_capacity(TRIALS_MAX),
             fell_back: 0,
@@ -227,20 +230,19 @@ impl Lanes {
         })
     }
 
-    /// Opens a train that came by lane `number`; `false` if that is no lane of this worker.
+    /// Opens a train by the lane that it came by; `false` if that is no lane of this worker.
     pub(crate) fn open(
         &mut self,
         now: Now,
-        (number, path, ecn): (u16, Path, u8),
-        train: &mut Buf,
+        train: &mut Datagrams,
         opened: &mut Vec<Inner>,
         out: &mut Outbox,
     ) -> bool {
-        let Some(member) = self.member(number) else {
+        let Some(place) = self.place(train.lane) else {
             return false;
         };
-        let lane = &mut member.lane;
-        lane.open(now, path, ecn, train, opened, &mut out.tunnel);
+        let lane = &mut self.members[place].lane;
+        lane.open(now, train, &mut self.reception, opened, &mut out.tunnel);
         true
     }
 
@@ -255,7 +257,8 @@ impl Lanes {
     /// go on, in order, by lane 0.
     pub(crate) fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         for member in &mut self.members {
-            member.lane.handle_timeout(now, &mut out.tunnel);
+            let (lane, reception) = (&mut member.lane, &mut self.reception);
+            lane.handle_timeout(now, reception, &mut out.tunnel);
         }
         while let Some(trial) = self.trials.front().copied()
             && now.time.since(trial.since) >= SILENT_AFTER
@@ -281,7 +284,7 @@ impl Lanes {
         let members = self.members.iter();
         let trial = self.trials.front().map(|trial| trial.since + SILENT_AFTER);
         members
-            .filter_map(|member| member.lane.poll_timeout())
+            .filter_map(|member| member.lane.poll_timeout(&self.reception))
             .chain(trial)
             .min()
     }

@@ -11,7 +11,7 @@ use crate::handshake::{Fresh, Handshake};
 use crate::lane::Lane;
 use crate::messages::{COOKIE, CookieReply, INITIATION, Initiation, RESPONSE, Response};
 use crate::outbox::Outbox;
-use crate::reception::Welcome;
+use crate::reception::{Host, Reception, Welcome};
 use crate::refused::Refused;
 use crate::send::originate;
 use crate::train::Way;
@@ -68,6 +68,7 @@ impl Lane {
         now: Now,
         path: Path,
         frame: &mut [u8],
+        reception: &mut Reception,
         out: &mut Outbox,
     ) -> Result<(), Refused> {
         let ours = self.identity.as_mut().ok_or(Refused::KeyMissing)?;
@@ -81,11 +82,13 @@ impl Lane {
                 .find(receiver)
                 .ok_or(Refused::ResponseUnexpected)?;
         }
-        let (cookies, random) = (&mut ours.cookies, &mut self.random);
-        match self
-            .reception
-            .welcome(now.time, path, frame, cookies, random)?
-        {
+        let host = Host {
+            number: self.own.number,
+            load: &mut self.load,
+            cookies: &mut ours.cookies,
+            random: &mut self.random,
+        };
+        match reception.welcome(now.time, host, path, frame)? {
             Welcome::Enter => self.handle_handshake(now, path, frame, out),
             Welcome::Wait => Ok(()),
             Welcome::Prove(reply) => {
@@ -101,8 +104,13 @@ impl Lane {
     }
 
     /// Handles what has waited for it.
-    pub(crate) fn handle_handshakes(&mut self, now: Now, out: &mut Outbox) {
-        while let Some(message) = self.reception.next(now.time) {
+    pub(crate) fn handle_handshakes(
+        &mut self,
+        now: Now,
+        reception: &mut Reception,
+        out: &mut Outbox,
+    ) {
+        while let Some(message) = reception.next(now.time, self.own.number, &mut self.load) {
             let result = self.handle_handshake(now, message.path, message.bytes(), out);
             if let Err(reason) = result {
                 out.refused.add(reason, 1);

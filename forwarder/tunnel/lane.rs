@@ -5,9 +5,10 @@
 use core::fmt;
 
 use alloc::vec::Vec;
-use packet::{Address, Buf, Now, Packet, Path, Time};
+use packet::{Address, Datagrams, Now, Packet, Path, Time};
 
 use crate::allowed::Allowed;
+use crate::backlog::Load;
 use crate::deadlines::Duty;
 use crate::handshake::Identity;
 use crate::indices::Indices;
@@ -38,7 +39,7 @@ pub struct Lane {
     pub(crate) allowed: Allowed,
     pub(crate) timers: Timers,
     pub(crate) waiting: Waiting,
-    pub(crate) reception: Reception,
+    pub(crate) load: Load,
     // No stamp to a peer that comes back may be older than what was sent to it before it went.
     pub(crate) stamps: Stamps,
 }
@@ -67,7 +68,7 @@ impl Lane {
             allowed: Allowed::default(),
             timers: Timers::default(),
             waiting: Waiting::default(),
-            reception: Reception::default(),
+            load: Load::default(),
             stamps: Stamps::default(),
         }
     }
@@ -125,25 +126,28 @@ impl Lane {
     }
 
     /// Opens a datagram or a train of them in place. What is a packet is told to `opened`;
-    /// handshakes and keep-alives are consumed here, and answers are in `out.wire`. The caller keeps
-    /// the train, and counts its frames as received.
+    /// handshakes and keep-alives are consumed here, and answers are in `out.wire`; or a handshake
+    /// waits in `reception`, the worker's. The caller keeps the train, and counts its frames as
+    /// received.
     pub fn open(
         &mut self,
         now: Now,
-        path: Path,
-        ecn: u8,
-        train: &mut Buf,
+        train: &mut Datagrams,
+        reception: &mut Reception,
         opened: &mut Vec<Inner>,
         out: &mut Outbox,
     ) {
+        let (path, ecn) = (train.path, train.ecn);
         let mut start = 0;
-        for frame in train.frames_mut() {
+        for frame in train.buf.frames_mut() {
             let length = frame.len();
             let result = match Kind::of(frame) {
                 Ok(Kind::Data) => self
                     .open_data(now, (path, ecn), frame, out)
                     .map(|inner| opened.extend(inner.map(|inner| inner.behind(start)))),
-                Ok(Kind::Initiation | Kind::Response) => self.open_handshake(now, path, frame, out),
+                Ok(Kind::Initiation | Kind::Response) => {
+                    self.open_handshake(now, path, frame, reception, out)
+                }
                 Ok(Kind::Cookie) => self.open_cookie(now, frame, out),
                 Err(WrongLength(true)) => Err(Refused::LengthWrong),
                 Err(WrongLength(false)) => Err(Refused::TypeUnknown),
@@ -157,8 +161,8 @@ impl Lane {
 
     /// Does what time has made due, for a few peers at most, and as many handshakes that wait as the
     /// pace allows. While there is more, [`Lane::poll_timeout`] gives a time that has come already.
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
-        self.handle_handshakes(now, out);
+    pub fn handle_timeout(&mut self, now: Now, reception: &mut Reception, out: &mut Outbox) {
+        self.handle_handshakes(now, reception, out);
         for _ in 0..DUE_MAX {
             let Some(slot) = self.timers.pop_due(now.time) else {
                 return;
@@ -172,9 +176,10 @@ impl Lane {
 
     /// When [`Lane::handle_timeout`] wants to be called next; a call that is too early does no
     /// harm.
-    pub fn poll_timeout(&self) -> Option<Time> {
+    pub fn poll_timeout(&self, reception: &Reception) -> Option<Time> {
         let timers = self.timers.earliest();
-        timers.into_iter().chain(self.reception.due()).min()
+        let waiting = reception.due(self.own.number);
+        timers.into_iter().chain(waiting).min()
     }
 
     /// The peer whose allowed IPs an address belongs to.
@@ -192,7 +197,7 @@ impl Lane {
 
     /// Segments that wait for handshakes, and handshake messages that wait for their turn.
     pub fn queued(&self) -> u64 {
-        self.waiting.segments + self.reception.waiting()
+        self.waiting.segments + self.load.waiting() as u64
     }
 
     /// Whether something waits for a handshake with this peer.
@@ -411,14 +416,9 @@ mod tests {
                     break;
                 };
                 let to = if to_right { &mut *right } else { &mut *left };
-                to.open(
-                    now,
-                    remote.into(),
-                    0,
-                    &mut train.buf,
-                    &mut Vec::new(),
-                    &mut out,
-                );
+                train.path = remote.into();
+                let (reception, opened) = (&mut Reception::default(), &mut Vec::new());
+                to.open(now, &mut train, reception, opened, &mut out);
                 out.arena.put(train.buf);
                 to_right = !to_right;
             }

@@ -4,8 +4,9 @@
 //! Towards the wire a packet meets `lane` → `send` (segments, copies) → `session` (encrypts) →
 //! `train`. From it a datagram meets `lane` → `messages` (what is it?) → `session` (replay,
 //! decrypts) → `inner` (length, ECN); handshakes meet `greet` → `reception` (is it welcome? with
-//! `backlog`, `cookie`, `limiter`, `replies` and `returners`) → `handshake` → `noise` → `crypto`. `deadlines` are
-//! one peer's timers, `timers` says whose come next.
+//! `backlog`, `cookie`, `limiter`, and for strangers `replies` and `returners`, which remember by
+//! `crowd`) → `handshake` → `noise` → `crypto`. `deadlines` are one peer's timers, `timers` says
+//! whose come next. A [`Reception`] is what the lanes of one worker share.
 //!
 //! Sources: the WireGuard whitepaper (wireguard.com/papers/wireguard.pdf), Linux
 //! `drivers/net/wireguard`, wireguard-go.
@@ -17,6 +18,7 @@ extern crate alloc;
 mod allowed;
 mod backlog;
 mod cookie;
+mod crowd;
 mod crypto;
 mod deadlines;
 mod greet;
@@ -50,5 +52,6 @@ pub use keys::{PresharedKey, PrivateKey, PublicKey};
 pub use lane::Lane;
 pub use outbox::Outbox;
 pub use peer::PeerId;
+pub use reception::Reception;
 pub use refused::{Refusals, Refused};
 pub use setup::{LaneError, PeerStatus};

@@ -1,6 +1,7 @@
 //! How often something may happen: an [`Allowance`] for one thing, a [`Limiter`] for every source
 //! of handshake messages, in a table of fixed size (Linux `drivers/net/wireguard/ratelimiter.c`).
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -47,9 +48,7 @@ const ROWS: usize = 512;
 /// way: a stranger is never turned away because of others, and who comes from so many addresses
 /// that his own buckets are forgotten gains a few handshakes, which [`crate::reception`] bounds for
 /// all sources together.
-#[derive(Default)]
 pub(crate) struct Limiter {
-    /// Made when it is first needed; 64 KiB.
     rows: Vec<[Bucket; WAYS]>,
 }
 
@@ -62,11 +61,17 @@ struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 16 && ROWS.is_power_of_two());
 
 impl Limiter {
+    /// Bytes of its table.
+    pub(crate) const BYTES: usize = ROWS * WAYS * size_of::<Bucket>();
+
+    pub(crate) fn new() -> Limiter {
+        Limiter {
+            rows: vec![[Bucket::default(); WAYS]; ROWS],
+        }
+    }
+
     /// Whether a source, given by a hash of it that nobody outside can compute, may do one more.
     pub(crate) fn admits(&mut self, now: Time, source: u64) -> bool {
-        if self.rows.is_empty() {
-            self.rows.resize(ROWS, [Bucket::default(); WAYS]);
-        }
         let row = &mut self.rows[source as usize % ROWS];
         let known = row.iter().position(|bucket| bucket.source == source);
         let place = known.unwrap_or_else(|| {
@@ -122,7 +127,7 @@ mod tests {
         fn it_agrees_with_tokens_counted_by_hand(
             steps in prop::collection::vec((0u64..40, 0u64..120_000_000), 1..400)
         ) {
-            let (mut limiter, mut models) = (Limiter::default(), HashMap::new());
+            let (mut limiter, mut models) = (Limiter::new(), HashMap::new());
             let mut now = Time::from_nanos(1);
             for (number, later) in steps {
                 // Mostly at once, so that the buckets run dry.
@@ -138,7 +143,7 @@ mod tests {
         fn more_sources_than_it_knows_never_make_it_stricter(
             steps in prop::collection::vec((1u64..100, 0u64..60_000_000), 1..600)
         ) {
-            let (mut limiter, mut models) = (Limiter::default(), HashMap::new());
+            let (mut limiter, mut models) = (Limiter::new(), HashMap::new());
             let mut now = Time::from_nanos(1);
             for (number, later) in steps {
                 now = now + Duration::from_nanos(later.saturating_sub(40_000_000));
@@ -153,14 +158,14 @@ mod tests {
 
     #[test]
     fn five_at_once_and_then_twenty_a_second() {
-        let mut limiter = Limiter::default();
+        let mut limiter = Limiter::new();
         let admitted = (0..10_000).filter(|&ms| limiter.admits(at(ms), 77)).count();
         assert_eq!(admitted, 5 + 199);
     }
 
     #[test]
     fn whoever_floods_from_many_sources_does_not_lock_another_out() {
-        let mut limiter = Limiter::default();
+        let mut limiter = Limiter::new();
         for round in 0..200 {
             for number in 1..100 {
                 limiter.admits(at(10 * round), source(9, number));
@@ -173,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_stands_still_or_steps_back_earns_nothing() {
-        let mut limiter = Limiter::default();
+        let mut limiter = Limiter::new();
         let admitted = (0..100).filter(|_| limiter.admits(at(5_000), 1)).count();
         assert_eq!(admitted, 5);
         assert!(!limiter.admits(at(0), 1));

@@ -6,14 +6,14 @@
 //! a flood uses up those of its kind. New is what was not seen for four to eight seconds, longer
 //! than a peer waits between two attempts.
 
-use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use packet::Time;
 
+use crate::crowd::{Crowd, LINE};
 use crate::limiter::{Allowance, Rate};
-use crate::reception::Keyed;
+use crate::reception::{Keyed, LEVELS};
 
 /// Cookies of one kind: 4,000 a second. One takes up to 10 µs, most of it the kernel's for sending
 /// it (measured over a veth), so one kind takes at most 4 % of a worker. Of all that a flood may use
@@ -25,14 +25,12 @@ const KIND: Rate = Rate {
 };
 /// What was seen is remembered for one to two of these.
 const GENERATION: Duration = Duration::from_secs(4);
-/// Prefixes that are told apart: /16, /24 and /32 of IPv4, /32, /48 and /64 of IPv6.
-const LEVELS: usize = 3;
-/// Cells of each level's table, a byte each. With 65,536 addresses one in 60 that is new is taken
-/// for one of them.
-const CELLS: [usize; LEVELS] = [1 << 15, 1 << 19, 1 << 20];
-/// Cells that lie beside each other: the two of a prefix are in one line of the processor's cache,
-/// since most of what a message costs here is waiting for memory.
-const LINE: usize = 64;
+/// Lines of each level's crowds: 8 KiB, 64 KiB and 128 KiB for each of two generations. With 65,536
+/// addresses one in 180 that is new is taken for one of them. Beside 100,000 a second that never
+/// come again it is at most one in five, for which its /24 must be taken for one of theirs, too.
+const LINES: [usize; LEVELS] = [128, 1_024, 2_048];
+/// Bits of one prefix: the fewest mistakes while a line has three to six bits for each.
+const BITS: u32 = 3;
 
 /// Whether a message is answered with a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,34 +43,31 @@ pub(crate) enum Reply {
 }
 
 /// What was seen lately, and how many cookies each kind has left.
-#[derive(Default)]
 pub(crate) struct Replies {
-    /// By level, the generation in which the prefixes of a cell were last seen. Made under the
-    /// first load; 1.5 MiB in all.
-    seen: [Vec<u8>; LEVELS],
-    generation: u8,
+    /// By level, the prefixes that were seen in this generation, and in the one before.
+    seen: [[Crowd<BITS>; 2]; LEVELS],
     turned: Time,
     /// By how much of the source is known: nothing, and then one prefix after the other.
     kinds: [Allowance; LEVELS + 1],
 }
 
 impl Replies {
-    /// What becomes of a message from `remote`.
-    pub(crate) fn ask(&mut self, now: Time, keyed: &Keyed, remote: SocketAddr) -> Reply {
+    /// Bytes of its tables.
+    pub(crate) const BYTES: usize = 2 * (LINES[0] + LINES[1] + LINES[2]) * LINE / 8;
+
+    pub(crate) fn new() -> Replies {
+        Replies {
+            seen: LINES.map(|lines| [(); 2].map(|()| Crowd::new(lines))),
+            turned: Time::ZERO,
+            kinds: [Allowance::default(); LEVELS + 1],
+        }
+    }
+
+    /// What becomes of a message to `lane` from `remote`.
+    pub(crate) fn ask(&mut self, now: Time, keyed: &Keyed, lane: u16, remote: SocketAddr) -> Reply {
         self.turn(now);
-        let mut note = |level| self.note(level, keyed.scatter(prefix(remote, level)));
-        let address = note(LEVELS - 1);
-        // Who was noted in this generation was so with all of its prefixes: most of a flood costs
-        // one look at the memory and no more.
-        let known = if address == Noted::Now {
-            LEVELS
-        } else {
-            let (widest, wide) = (note(0), note(1));
-            let all = [widest, wide, address];
-            all.iter()
-                .take_while(|noted| **noted != Noted::Never)
-                .count()
-        };
+        let noted = [0, 1, 2].map(|level| self.note(level, keyed.prefix(lane, remote, level)));
+        let known = noted.iter().take_while(|noted| **noted).count();
         if self.kinds[known].take(now, KIND) {
             Reply::Given
         } else if known < LEVELS {
@@ -82,52 +77,25 @@ impl Replies {
         }
     }
 
-    /// Begins a new generation where it is time for one. They are numbered modulo 256; what was
-    /// seen that many before may be taken for new once more.
+    /// Begins a new generation where it is time for one.
     fn turn(&mut self, now: Time) {
-        if self.seen[0].is_empty() {
-            for (cells, size) in self.seen.iter_mut().zip(CELLS) {
-                cells.resize(size, 0);
-            }
-            (self.generation, self.turned) = (2, now);
-        }
         let turns = now.since(self.turned).as_secs() / GENERATION.as_secs();
         if turns > 0 {
-            self.generation = self.generation.wrapping_add(turns.min(128) as u8);
             self.turned = now;
         }
-    }
-
-    /// Notes a prefix; when it was noted before.
-    fn note(&mut self, level: usize, hash: u64) -> Noted {
-        let generation = self.generation;
-        let lines = CELLS[level] / LINE;
-        let line = (hash as usize % lines) * LINE;
-        let ages = [hash >> 52, hash >> 58].map(|place| {
-            let cell = &mut self.seen[level][line + place as usize % LINE];
-            generation.wrapping_sub(core::mem::replace(cell, generation))
-        });
-        match ages[0].max(ages[1]) {
-            0 => Noted::Now,
-            1 => Noted::Lately,
-            _ => Noted::Never,
+        // After two of them nothing is left.
+        for _ in 0..turns.min(2) {
+            for [newest, before] in &mut self.seen {
+                core::mem::swap(newest, before);
+                newest.clear();
+            }
         }
     }
-}
 
-/// When a prefix was noted: in this generation, the one before, or not that anybody knew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Noted {
-    Now,
-    Lately,
-    Never,
-}
-
-/// The part of an address that is told apart at a level; no two families have one in common.
-fn prefix(remote: SocketAddr, level: usize) -> u64 {
-    match remote.ip() {
-        IpAddr::V4(ip) => u64::from(ip.to_bits()) >> (16 - 8 * level),
-        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64 >> (32 - 16 * level) | 1 << 63,
+    /// Notes a prefix; whether it was noted before, as far as one can tell.
+    fn note(&mut self, level: usize, hash: u64) -> bool {
+        let [newest, before] = &mut self.seen[level];
+        newest.insert(hash) || before.has(hash)
     }
 }
 
@@ -147,11 +115,11 @@ mod tests {
     /// Six seconds of a flood at 100,000 a second from `source`; how many were answered.
     fn flood(source: impl Fn(u32) -> SocketAddr) -> (Replies, Keyed, usize) {
         let keyed = Keyed::new(&mut Random::new([1; 32]));
-        let mut replies = Replies::default();
+        let mut replies = Replies::new();
         let answered = (0..600_000)
             .filter(|number| {
                 let now = at(10 * u64::from(*number));
-                replies.ask(now, &keyed, source(*number)) == Reply::Given
+                replies.ask(now, &keyed, 0, source(*number)) == Reply::Given
             })
             .count();
         (replies, keyed, answered)
@@ -175,12 +143,12 @@ mod tests {
             assert!(answered <= 6 * 16_100, "{text}: {answered}");
             let now = at(6_000_001);
             assert_eq!(
-                replies.ask(now, &keyed, remote("192.0.2.7:7")),
+                replies.ask(now, &keyed, 0, remote("192.0.2.7:7")),
                 Reply::Given,
                 "{text}"
             );
             assert_eq!(
-                replies.ask(now, &keyed, remote("[2001:db8::7]:7")),
+                replies.ask(now, &keyed, 0, remote("[2001:db8::7]:7")),
                 Reply::Given,
                 "{text}"
             );
@@ -188,33 +156,20 @@ mod tests {
         // Beside them, too, as long as its addresses come again.
         let (mut replies, keyed, _) = flood(|n| v4(0x0a09_0000 | scattered(n) >> 17));
         assert_eq!(
-            replies.ask(at(6_000_001), &keyed, remote("10.9.200.7:7")),
+            replies.ask(at(6_000_001), &keyed, 0, remote("10.9.200.7:7")),
             Reply::Given
         );
     }
 
     #[test]
-    fn a_prefix_is_so_much_of_an_address() {
-        let prefixes = |text: &str| [0, 1, 2].map(|level| prefix(remote(text), level));
-        assert_eq!(prefixes("10.1.2.3:4"), [0x0a01, 0x0a_0102, 0x0a01_0203]);
-        let top = 1 << 63;
-        let v6 = [0x1_0002, 0x1_0002_0003, 0x1_0002_0003_0004].map(|bits: u64| bits | top);
-        assert_eq!(prefixes("[1:2:3:4:5:6:7:8]:9"), v6);
-    }
-
-    #[test]
     fn what_was_seen_is_new_again_after_eight_seconds() {
         let keyed = Keyed::new(&mut Random::new([1; 32]));
-        let mut replies = Replies::default();
-        let hash = keyed.scatter(prefix(v4(1), 2));
-        replies.turn(at(0));
-        assert_eq!(
-            [(); 2].map(|()| replies.note(2, hash)),
-            [Noted::Never, Noted::Now]
-        );
+        let mut replies = Replies::new();
+        let hash = keyed.prefix(0, v4(1), 2);
+        assert_eq!([(); 2].map(|()| replies.note(2, hash)), [false, true]);
         replies.turn(at(4_000_000));
-        assert_eq!(replies.note(2, hash), Noted::Lately);
+        assert!(replies.note(2, hash));
         replies.turn(at(12_000_000));
-        assert_eq!(replies.note(2, hash), Noted::Never);
+        assert!(!replies.note(2, hash));
     }
 }

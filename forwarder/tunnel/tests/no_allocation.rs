@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use packet::{Address, Now, Offload, Packet, Time, echo_request};
-use tunnel::{Lane, Outbox, PrivateKey};
+use tunnel::{Lane, Outbox, PrivateKey, Reception};
 
 struct Counting;
 
@@ -37,7 +37,8 @@ fn a_warm_data_path_does_not_allocate() {
     };
     let mut out = Outbox::new(0, 16, 16);
     let mut left = Lane::new(0, keys[0].clone(), [1; 32]);
-    let mut right = Lane::new(0, keys[1].clone(), [2; 32]);
+    let mut right = Lane::new(1, keys[1].clone(), [2; 32]);
+    let mut reception = Reception::default();
     let to_right = left.add_peer(now, keys[1].public()).unwrap();
     right.add_peer(now, keys[0].public()).unwrap();
     left.set_endpoint(to_right, remote);
@@ -59,13 +60,14 @@ fn a_warm_data_path_does_not_allocate() {
         while let Some(mut train) = out.wire.pop() {
             let lane = if to_the_right { &mut right } else { &mut left };
             opened.clear();
-            lane.open(now, remote.into(), 0, &mut train.buf, &mut opened, &mut out);
+            train.path = remote.into();
+            lane.open(now, &mut train, &mut reception, &mut opened, &mut out);
             *passed += opened.len();
             out.arena.put(train.buf);
             to_the_right = !to_the_right;
         }
-        left.handle_timeout(now, &mut out);
-        right.handle_timeout(now, &mut out);
+        left.handle_timeout(now, &mut reception, &mut out);
+        right.handle_timeout(now, &mut reception, &mut out);
     };
 
     for _ in 0..3 {

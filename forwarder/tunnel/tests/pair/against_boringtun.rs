@@ -1,18 +1,22 @@
 //! A lane against boringtun, an implementation of WireGuard that we did not write, in one process:
 //! both roles, with and without a pre-shared key, and data both ways.
 
+use std::net::SocketAddr;
+
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
-use packet::{Address, Buf, Now, Offload, Packet, Time, echo_request};
-use tunnel::{Inner, Lane, Outbox, PeerId, PresharedKey, PrivateKey};
+use packet::{Address, Buf, Datagrams, Now, Offload, Packet, Time, echo_request};
+use tunnel::{Inner, Lane, Outbox, PeerId, PresharedKey, PrivateKey, Reception};
 
 const OURS: [u8; 32] = [1; 32];
 const THEIRS: [u8; 32] = [2; 32];
+const THEIR_ADDRESS: &str = "192.0.2.2:2000";
 const UNIX_NS: u64 = 1_800_000_000_000_000_000;
 
 /// Our lane and their tunnel.
 struct Both {
     lane: Lane,
+    reception: Reception,
     peer: PeerId,
     out: Outbox,
     tunn: Tunn,
@@ -30,9 +34,10 @@ impl Both {
         let key = tunnel::PublicKey::from_bytes(PublicKey::from(&theirs).to_bytes());
         let peer = lane.add_peer(now, key).unwrap();
         lane.set_preshared_key(peer, psk.map(PresharedKey::from_bytes));
-        lane.set_endpoint(peer, "192.0.2.2:2000".parse().unwrap());
+        lane.set_endpoint(peer, THEIR_ADDRESS.parse().unwrap());
         Both {
             lane,
+            reception: Reception::default(),
             peer,
             out: Outbox::new(0, 32, 32),
             tunn: Tunn::new(theirs, PublicKey::from(&ours), psk, None, 7, None),
@@ -94,17 +99,7 @@ impl Both {
 
     /// We receive a datagram: what leaves for the wire, and what our pod gets.
     fn we_receive(&mut self, datagram: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-        let mut train = self.buf(datagram);
-        let mut opened: Vec<Inner> = Vec::new();
-        let from: std::net::SocketAddr = "192.0.2.2:2000".parse().unwrap();
-        self.lane.open(
-            self.now,
-            from.into(),
-            0,
-            &mut train,
-            &mut opened,
-            &mut self.out,
-        );
+        let (train, opened) = self.open(datagram);
         let packets = opened
             .iter()
             .map(|inner| train.as_slice()[inner.start as usize..][..inner.length as usize].to_vec())
@@ -112,6 +107,22 @@ impl Both {
         self.out.arena.put(train);
         assert_eq!(self.out.refused.total(), 0, "{:?}", self.out.refused);
         (self.wire(), packets)
+    }
+
+    /// Our lane opens a datagram, whatever comes of it.
+    fn open(&mut self, datagram: &[u8]) -> (Buf, Vec<Inner>) {
+        let from: SocketAddr = THEIR_ADDRESS.parse().unwrap();
+        let mut train = Datagrams {
+            lane: 0,
+            path: from.into(),
+            ecn: 0,
+            buf: self.buf(datagram),
+        };
+        let mut opened = Vec::new();
+        let (reception, out) = (&mut self.reception, &mut self.out);
+        self.lane
+            .open(self.now, &mut train, reception, &mut opened, out);
+        (train.buf, opened)
     }
 
     /// Carries datagrams, first to us or to them, until none is under way; gives what both pods got.
@@ -215,16 +226,7 @@ fn another_preshared_key_is_no_session() {
     both.lane.set_preshared_key(both.peer, None);
     let first = both.we_send(&ping(true, 1, 10));
     let (answers, _) = both.they_receive(&first[0]);
-    let mut train = both.buf(&answers[0]);
-    let from: std::net::SocketAddr = "192.0.2.2:2000".parse().unwrap();
-    both.lane.open(
-        both.now,
-        from.into(),
-        0,
-        &mut train,
-        &mut Vec::new(),
-        &mut both.out,
-    );
+    both.open(&answers[0]);
     let refused = both.out.refused[tunnel::Refused::ResponseForged];
     assert_eq!(
         (refused, both.lane.is_live(both.now, both.peer)),

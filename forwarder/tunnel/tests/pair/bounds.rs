@@ -1,7 +1,7 @@
 //! Everything has a limit, and what does not fit is counted.
 
 use packet::Now;
-use tunnel::{Lane, LaneError, PrivateKey, PublicKey, Refused};
+use tunnel::{Lane, LaneError, PrivateKey, PublicKey, Reception, Refused};
 
 use crate::world::{LEFT, RIGHT, World, millis, seconds};
 
@@ -79,7 +79,7 @@ fn what_waits_for_a_removed_peer_is_dropped_by_name_and_its_buffers_go_home() {
     world.collect(LEFT);
     assert_eq!(world.refused(LEFT, Refused::PeerRemoved), 1);
     assert_eq!(world.sides[LEFT].out.arena.lent(), 0);
-    assert_eq!(world.sides[LEFT].lane.poll_timeout(), None);
+    assert_eq!(world.sides[LEFT].poll_timeout(), None);
     world.ping(LEFT, 2);
     assert_eq!(world.refused(LEFT, Refused::PeerUnknown), 1);
     // The answer to its handshake comes too late.
@@ -139,10 +139,13 @@ fn many_peers_that_are_due_at_once_are_served_a_few_at_a_time() {
     }
     assert_eq!(out.ledger.originated, 200);
     now.time = now.time + seconds(6);
-    let mut calls = 0;
-    while lane.poll_timeout().is_some_and(|due| due <= now.time) {
+    let (mut calls, reception) = (0, &mut Reception::default());
+    while lane
+        .poll_timeout(reception)
+        .is_some_and(|due| due <= now.time)
+    {
         let before = out.ledger.originated;
-        lane.handle_timeout(now, &mut out);
+        lane.handle_timeout(now, reception, &mut out);
         assert!(out.ledger.originated - before <= 16);
         calls += 1;
     }

@@ -2,7 +2,8 @@
 
 use core::net::SocketAddr;
 
-use tunnel::{PrivateKey, Refused};
+use packet::Now;
+use tunnel::{Lane, Outbox, PrivateKey, Refused};
 
 use crate::world::{LATENCY, LEFT, Letter, RIGHT, World, millis, seconds};
 
@@ -11,10 +12,13 @@ fn forged() -> Letter {
     let mut stranger = World::new();
     let now = stranger.now(LEFT);
     let left = &mut stranger.sides[LEFT];
-    left.lane
-        .set_private_key(now, Some(PrivateKey::from_bytes([9; 32])));
+    left.lane.set_private_key(now, Some(key(9)));
     stranger.ping(LEFT, 1);
     stranger.wire.pop_front().unwrap()
+}
+
+fn key(byte: u8) -> PrivateKey {
+    PrivateKey::from_bytes([byte; 32])
 }
 
 fn source(number: u32) -> SocketAddr {
@@ -164,14 +168,18 @@ fn whom_a_flood_from_everywhere_keeps_from_a_cookie_gets_in_when_it_comes_again(
                 .retain(|letter| letter.to == RIGHT || letter.kind() != 3);
         }
     };
-    // Until even its /16 is known, so that nothing tells the peer from the others.
-    flood(&mut world, 200_000);
+    // 100,000 a second, until even its /16 is known, so that nothing tells the peer from the others.
+    for _ in 0..200 {
+        flood(&mut world, 1_000);
+        world.run(millis(10));
+    }
+    flood(&mut world, 1_000);
     world.ping(LEFT, 1);
     let first = world.wire.pop_front().unwrap();
     world.deliver(first);
     assert!(world.wire.is_empty());
     for _ in 0..540 {
-        flood(&mut world, 200);
+        flood(&mut world, 1_000);
         world.run(millis(10));
     }
     assert_eq!(world.sequences(RIGHT), [1]);
@@ -217,6 +225,39 @@ fn who_has_proven_its_address_is_held_to_twenty_a_second() {
     assert_eq!(world.refused(RIGHT, Refused::HandshakeTooOften), 45);
     world.run(seconds(1));
     assert_eq!(world.refused(RIGHT, Refused::InitiationReplayed), 4);
+}
+
+#[test]
+fn a_flood_of_one_lane_keeps_nobody_from_another_lane_of_the_worker() {
+    let mut world = World::new();
+    // Beside the right lane stands another one of its worker, under 100,000 messages a second.
+    let (mut other, mut out) = (Lane::new(1, key(3), [9; 32]), Outbox::new(0, 64, 64));
+    let mut stranger = Lane::new(0, key(9), [1; 32]);
+    let peer = stranger.add_peer(Now::default(), key(3).public()).unwrap();
+    stranger.set_endpoint(peer, "192.0.2.3:3000".parse().unwrap());
+    stranger.greet(Now::default(), peer, &mut out);
+    let mut train = out.wire.pop().unwrap();
+    train.lane = 1;
+    for round in 0..3_000 {
+        let now = world.now(RIGHT);
+        let reception = &mut world.sides[RIGHT].reception;
+        for number in 0..100 {
+            train.path = source(100 * round + number).into();
+            other.open(now, &mut train, reception, &mut Vec::new(), &mut out);
+            while let Some(reply) = out.wire.pop() {
+                out.arena.put(reply.buf);
+            }
+        }
+        other.handle_timeout(now, reception, &mut out);
+        if round == 2_000 {
+            world.ping(LEFT, 1);
+        }
+        world.run(millis(1));
+    }
+    assert!(out.refused[Refused::CookieWanted] > 10_000);
+    assert_eq!(world.sequences(RIGHT), [1]);
+    let kinds: Vec<_> = world.log.iter().map(|record| record.kind).collect();
+    assert_eq!(kinds, [1, 2, 4]);
 }
 
 #[test]

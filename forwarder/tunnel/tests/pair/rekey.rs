@@ -136,7 +136,7 @@ fn the_keys_of_a_silent_peer_are_wiped_after_540_seconds() {
     world.deliver(late);
     assert_eq!(world.refused(RIGHT, Refused::SessionUnknown), 1);
     for side in &world.sides {
-        assert_eq!(side.lane.poll_timeout(), None);
+        assert_eq!(side.poll_timeout(), None);
     }
 }
 

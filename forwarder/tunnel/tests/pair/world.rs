@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use packet::{Address, Now, Offload, Packet, Time, echo_request};
-use tunnel::{Inner, Lane, Outbox, PeerId, PrivateKey, Refused};
+use packet::{Address, Datagrams, Now, Offload, Packet, Time, echo_request};
+use tunnel::{Inner, Lane, Outbox, PeerId, PrivateKey, Reception, Refused};
 
 /// How long a datagram is under way.
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
@@ -48,6 +48,7 @@ pub(crate) struct Record {
 
 pub(crate) struct Side {
     pub(crate) lane: Lane,
+    pub(crate) reception: Reception,
     pub(crate) out: Outbox,
     pub(crate) address: SocketAddr,
     /// The other one, as this lane names it.
@@ -57,6 +58,12 @@ pub(crate) struct Side {
     pub(crate) clock_ns: u64,
     received: u64,
     sent: u64,
+}
+
+impl Side {
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.lane.poll_timeout(&self.reception)
+    }
 }
 
 pub(crate) struct World {
@@ -84,6 +91,7 @@ impl World {
             let peer = lane.add_peer(Now::default(), publics[1 - number]).unwrap();
             let side = Side {
                 lane,
+                reception: Reception::default(),
                 out: Outbox::new(0, buffers, 256),
                 address: addresses[number].parse().unwrap(),
                 peer,
@@ -169,7 +177,7 @@ impl World {
         let until = self.time + duration;
         loop {
             let letter = self.wire.front().map(|letter| letter.at);
-            let timers = self.sides.iter().map(|side| side.lane.poll_timeout());
+            let timers = self.sides.iter().map(Side::poll_timeout);
             let next = timers.chain([letter]).flatten().min();
             match next {
                 Some(next) if next <= until => self.time = self.time.max(next),
@@ -186,7 +194,8 @@ impl World {
             for side in [LEFT, RIGHT] {
                 let now = self.now(side);
                 let side_ = &mut self.sides[side];
-                side_.lane.handle_timeout(now, &mut side_.out);
+                let (reception, out) = (&mut side_.reception, &mut side_.out);
+                side_.lane.handle_timeout(now, reception, out);
                 self.collect(side);
             }
         }
@@ -197,27 +206,26 @@ impl World {
     pub(crate) fn deliver(&mut self, letter: Letter) {
         let now = self.now(letter.to);
         let side = &mut self.sides[letter.to];
-        let mut train = side.out.arena.take().unwrap();
-        train.extend(&letter.bytes);
-        train.set_stride(letter.stride);
+        let mut buf = side.out.arena.take().unwrap();
+        buf.extend(&letter.bytes);
+        buf.set_stride(letter.stride);
         let mut opened: Vec<Inner> = Vec::new();
-        side.received += train.frames() as u64;
-        let (from, ecn) = (letter.from, letter.ecn);
-        side.lane.open(
-            now,
-            from.into(),
-            ecn,
-            &mut train,
-            &mut opened,
-            &mut side.out,
-        );
+        side.received += buf.frames() as u64;
+        let mut train = Datagrams {
+            lane: 0,
+            path: letter.from.into(),
+            ecn: letter.ecn,
+            buf,
+        };
+        let (reception, out) = (&mut side.reception, &mut side.out);
+        side.lane.open(now, &mut train, reception, &mut opened, out);
         for inner in &opened {
             assert_eq!(inner.peer, side.peer);
-            let bytes = &train.as_slice()[inner.start as usize..][..inner.length as usize];
+            let bytes = &train.buf.as_slice()[inner.start as usize..][..inner.length as usize];
             side.delivered.push(bytes.to_vec());
         }
         side.sent += opened.len() as u64;
-        side.out.arena.put(train);
+        side.out.arena.put(train.buf);
         self.collect(letter.to);
     }
 
