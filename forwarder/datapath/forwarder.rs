@@ -148,7 +148,7 @@ impl Forwarder {
     /// The own host has refused to send a datagram to `remote`, because its `bytes` bytes of payload
     /// are more than the link carries.
     pub fn handle_too_big(&mut self, now: Now, remote: IpAddr, bytes: usize) {
-        self.paths.refused(now, remote, bytes);
+        self.paths.refused(now, remote, bytes, &mut self.lanes);
     }
 
     /// A packet or super-packet from the pods' side.

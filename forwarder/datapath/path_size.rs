@@ -170,13 +170,20 @@ impl PathSize {
         self.moved();
     }
 
-    /// The own host has refused to send a datagram of `size` bytes.
-    pub(crate) fn refused(&mut self, size: u16) {
-        let searching = self.round.is_some_and(|r| r.purpose == Purpose::Search);
-        if size > self.size || searching || !self.answers {
-            return;
+    /// The own host has refused to send a datagram of `size` bytes: none as long is sent from now
+    /// on, whatever probes will say of shorter ones. Whether a search for those began.
+    pub(crate) fn refused(&mut self, size: u16) -> bool {
+        if size > self.size {
+            return false;
         }
-        self.search(size - 1);
+        let most = size.saturating_sub(1);
+        self.size = self.size.min(most.max(BASE));
+        let searching = self.round.is_some_and(|r| r.purpose == Purpose::Search);
+        if searching || !self.answers {
+            return false;
+        }
+        self.search(most);
+        true
     }
 
     /// An answer of `size` bytes to a probe of round `number`.
@@ -657,13 +664,27 @@ mod tests {
         let mut path = Path::new(1_500, 1_500);
         path.pass(Duration::from_secs(1), true);
         path.carries = 1_400;
-        path.size.refused(1_500);
+        assert!(path.size.refused(1_500));
+        assert_eq!(path.size.size(), 1_499, "a fact before any probe");
+        assert!(!path.size.refused(1_450), "it is searched already");
+        assert_eq!(path.size.size(), 1_449);
         path.pass(Duration::from_secs(1), true);
         assert!(path.size.size() <= 1_400);
         path.pass(Duration::from_secs(2), true);
         assert_eq!(found(&path), (PathState::Found, 1_400));
-        path.size.refused(1_401);
-        assert_eq!(found(&path), (PathState::Found, 1_400), "no longer sent");
+        assert!(!path.size.refused(1_401), "no longer sent");
+        assert_eq!(found(&path), (PathState::Found, 1_400));
+        assert!(path.size.refused(1_000));
+        assert_eq!(path.size.size(), BASE, "less is never used");
+    }
+
+    #[test]
+    fn a_refusal_counts_before_anything_was_answered() {
+        let mut path = Path::new(9_000, 1_500);
+        assert!(!path.size.refused(9_000), "nobody is there to be asked");
+        assert_eq!(path.size.size(), 8_999);
+        path.pass(Duration::from_secs(5), true);
+        assert_eq!(found(&path), (PathState::Found, 1_500));
     }
 
     #[test]

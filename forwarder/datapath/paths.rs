@@ -183,16 +183,20 @@ impl Paths {
     }
 
     /// The own host has refused to send a datagram of `bytes` bytes of UDP payload to `remote`.
-    pub(crate) fn refused(&mut self, now: Now, remote: IpAddr, bytes: usize) {
+    pub(crate) fn refused(&mut self, now: Now, remote: IpAddr, bytes: usize, lanes: &mut Lanes) {
         let outer = bytes + if remote.is_ipv4() { 28 } else { 48 };
         let Ok(outer) = u16::try_from(outer) else {
             return;
         };
-        for path in &mut self.paths {
-            if path.endpoint == Some(remote) {
-                path.size.refused(outer);
+        for number in 0..self.paths.len() {
+            let path = &mut self.paths[number];
+            if path.endpoint != Some(remote) {
+                continue;
+            }
+            if path.size.refused(outer) {
                 self.next = Some(now.time);
             }
+            self.settle(number, lanes);
         }
     }
 

@@ -242,6 +242,24 @@ fn a_running_connection_over_ipv6_goes_on_where_the_path_carries_less_than_ipv6_
 }
 
 #[test]
+fn what_the_own_host_refuses_bounds_the_next_packet_and_is_looked_after_once() {
+    let mut world = over(1_500);
+    let (now, remote) = (world.now, [192, 0, 2, 2].into());
+    let refuse = |world: &mut World, outer: usize| {
+        let forwarder = &mut world.hosts[0].forwarder;
+        forwarder.handle_too_big(now, remote, outer - 28);
+        forwarder.poll_timeout().expect("probes") == now.time
+    };
+    assert!(!refuse(&mut world, 1_501), "none as long is sent");
+    assert!(refuse(&mut world, 1_450), "it is searched at once");
+    assert_eq!(usize::from(path(&world).inner), 1_449 - OVERHEAD);
+    let host = &mut world.hosts[0];
+    host.forwarder.handle_timeout(now, &mut host.out);
+    assert!(!refuse(&mut world, 1_440), "it is searched already");
+    assert_eq!(usize::from(path(&world).inner), 1_439 - OVERHEAD);
+}
+
+#[test]
 fn a_foreign_wireguard_gets_what_every_path_carries_until_its_host_answers_echoes() {
     let mut world = World::new();
     world.knows_lanes = false;
