@@ -11,11 +11,11 @@ use datapath::{Forwarder, Outbox};
 use driver::{Engine, EngineError, Feature, Sent, UdpError, Waker};
 use packet::{Arena, Batch, Datagrams, Frame, Now, Packet};
 use tunnel::Lane;
-use zeroize::Zeroizing;
 
 use super::SETTINGS;
 use super::interface::answer;
 use super::request::hex;
+use super::socket::read_request;
 use crate::mailbox::{Desk, Mailbox};
 
 /// Lines of one request: each is tried as the first that is wrong.
@@ -83,9 +83,11 @@ fn converse(requests: &[Vec<String>]) -> Vec<String> {
     let mailbox = Mailbox::new(waker.clone());
     std::thread::scope(|scope| {
         scope.spawn(|| work(&mailbox, waker));
-        let lines = |request: &Vec<String>| request.iter().cloned().map(Zeroizing::new).collect();
-        let answers = requests.iter();
-        let answers = answers.map(|request| answer(&mailbox, &turn, lines(request)).to_string());
+        let answers = requests.iter().map(|lines| {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let request = read_request(&mut format!("{text}\n").as_bytes());
+            answer(&mailbox, &turn, request.expect("a whole one")).to_string()
+        });
         let answers = answers.collect();
         mailbox.stop();
         answers

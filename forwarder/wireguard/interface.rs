@@ -1,6 +1,7 @@
 //! The interface as `wg` sees it: requests carried out on the worker's lane, between two batches,
 //! and a large one bit by bit, so that no traffic waits for the end of it.
 
+use std::iter::Flatten;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::vec::IntoIter;
@@ -9,7 +10,7 @@ use driver::{UdpError, UdpSettings};
 use tunnel::{Lane, PeerId, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use super::request::{Malformed, Step, step};
+use super::request::{Malformed, Request, Step, Steps};
 use super::status::describe;
 use crate::mailbox::{Desk, Mailbox};
 
@@ -36,21 +37,21 @@ impl Slice {
     }
 }
 
-/// Answers one request, which `lines` are without its empty last line: the whole reply, ready to be
-/// sent. `setting` is held by whoever sets: two that set at once do so one after the other.
+/// Answers one request: the whole reply, ready to be sent. `setting` is held by whoever sets: two
+/// that set at once do so one after the other.
 pub(crate) fn answer(
     mailbox: &Mailbox,
     setting: &Mutex<()>,
-    lines: Vec<Zeroizing<String>>,
+    request: Request,
 ) -> Zeroizing<String> {
-    let told = match lines.first().map(|line| line.as_str()) {
-        Some("get=1") if lines.len() == 1 => describe(mailbox),
-        Some("set=1") => {
+    let told = match request {
+        Request::Get => describe(mailbox),
+        Request::Set(steps) => {
             // Nothing is behind the lock but the turn itself.
             let _turn = setting.lock().unwrap_or_else(PoisonError::into_inner);
-            set(mailbox, lines).map(|()| Zeroizing::default())
+            set(mailbox, steps).map(|()| Zeroizing::default())
         }
-        _ => Err(EPROTO),
+        Request::Empty | Request::Unknown => Err(EPROTO),
     };
     let (mut text, errno) = match told {
         Ok(text) => (text, 0),
@@ -61,21 +62,12 @@ pub(crate) fn answer(
 }
 
 /// Carries out a `set` request; what stood before the first error stays done.
-fn set(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Result<(), i32> {
-    let mut steps = Vec::with_capacity(lines.len());
-    let mut in_peer = false;
-    let read = lines[1..].iter().try_for_each(|line| {
-        let step = step(line, in_peer)?;
-        in_peer |= matches!(step, Step::Peer(_));
-        steps.push(step);
-        Ok(())
-    });
-    drop(lines);
+fn set(mailbox: &Mailbox, Steps { steps, error, .. }: Steps) -> Result<(), i32> {
     let mut work = Work {
-        steps: steps.into_iter(),
+        steps: steps.into_iter().flatten(),
         subject: Subject::Device,
         leaving: Vec::new(),
-        whole: read.is_ok(),
+        whole: error.is_none(),
     };
     loop {
         let (rest, outcome) = mailbox
@@ -85,10 +77,11 @@ fn set(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Result<(), i32> {
             })
             .map_err(|_| EIO)?;
         if outcome? == Progress::Done {
-            return read.map_err(|malformed| match malformed {
-                Malformed::Line => EPROTO,
-                Malformed::Word(_) => EINVAL,
-            });
+            return match error {
+                None => Ok(()),
+                Some(Malformed::Line) => Err(EPROTO),
+                Some(Malformed::Word(_)) => Err(EINVAL),
+            };
         }
         work = rest;
     }
@@ -96,7 +89,7 @@ fn set(mailbox: &Mailbox, lines: Vec<Zeroizing<String>>) -> Result<(), i32> {
 
 /// What is left to do of a `set` request.
 struct Work {
-    steps: IntoIter<Step>,
+    steps: Flatten<IntoIter<Vec<Step>>>,
     subject: Subject,
     /// Peers that are to be removed before the next step.
     leaving: Vec<PeerId>,

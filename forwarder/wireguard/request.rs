@@ -39,6 +39,72 @@ pub(crate) enum Step {
     Version,
 }
 
+/// Steps that lie together. They are not moved to a larger place when more come: that would leave a
+/// copy of each key behind.
+const TOGETHER: usize = 512;
+
+/// A request, line by line; the empty line that ends it is not part of it.
+pub(crate) enum Request {
+    /// No line yet.
+    Empty,
+    /// `get=1`, alone.
+    Get,
+    /// `set=1`, and what follows.
+    Set(Steps),
+    /// Anything else.
+    Unknown,
+}
+
+/// What a `set` request wants, up to its first error: of what stands behind that nothing is kept.
+#[derive(Default)]
+pub(crate) struct Steps {
+    pub(crate) steps: Vec<Vec<Step>>,
+    pub(crate) error: Option<Malformed>,
+    in_peer: bool,
+}
+
+impl Request {
+    /// Takes in the next line.
+    pub(crate) fn add(&mut self, line: &str) {
+        match self {
+            Request::Empty => {
+                *self = match line {
+                    "get=1" => Request::Get,
+                    "set=1" => Request::Set(Steps::default()),
+                    _ => Request::Unknown,
+                }
+            }
+            Request::Get => *self = Request::Unknown,
+            Request::Set(steps) => steps.add(line),
+            Request::Unknown => {}
+        }
+    }
+}
+
+impl Steps {
+    fn add(&mut self, line: &str) {
+        if self.error.is_some() {
+            return;
+        }
+        match step(line, self.in_peer) {
+            Ok(step) => {
+                self.in_peer |= matches!(step, Step::Peer(_));
+                self.push(step);
+            }
+            Err(malformed) => self.error = Some(malformed),
+        }
+    }
+
+    fn push(&mut self, step: Step) {
+        if self.steps.last().is_none_or(|last| last.len() == TOGETHER) {
+            self.steps.push(Vec::with_capacity(TOGETHER));
+        }
+        if let Some(last) = self.steps.last_mut() {
+            last.push(step);
+        }
+    }
+}
+
 /// Why a line means nothing to us; answered as `errno`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
@@ -53,7 +119,7 @@ pub(crate) enum Malformed {
 pub(crate) struct Invalid;
 
 /// Reads one line of a `set` request. `in_peer` says whether a `public_key` stood before it.
-pub(crate) fn step(line: &str, in_peer: bool) -> Result<Step, Malformed> {
+fn step(line: &str, in_peer: bool) -> Result<Step, Malformed> {
     let (key, value) = line.split_once('=').ok_or(Malformed::Line)?;
     word(key, value, in_peer).map_err(Malformed::Word)
 }

@@ -1,6 +1,7 @@
 //! The socket that `wg` speaks to: `/var/run/wireguard/NAME.sock`.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::mem::size_of;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -11,13 +12,16 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::interface::answer;
+use super::request::{Request, Step};
 use crate::control::remove_stale;
 use crate::mailbox::Mailbox;
 
 /// Where `wg` looks for the sockets of user-space interfaces.
 const DIRECTORY: &str = "/var/run/wireguard";
-/// A request of 65,536 peers with a few allowed IPs each has about 40 MiB.
+/// A request of 65,536 peers with a few allowed IPs each has about 40 MiB. Each line counts as what
+/// it takes as a step at least, so that it is memory, too, that is limited.
 const REQUEST_MAX: u64 = 64 << 20;
+const STEP: u64 = size_of::<Step>() as u64;
 /// Who is silent for so long in the middle of a request, or does not read the answer, is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the socket is tried to be made, where its directory vanishes meanwhile.
@@ -166,19 +170,64 @@ fn converse(mut stream: UnixStream, mailbox: &Mailbox, setting: &Mutex<()>) {
 }
 
 /// The lines up to an empty one; `None` when there is no whole request any more.
-fn read_request(reader: &mut impl BufRead) -> Option<Vec<Zeroizing<String>>> {
-    let mut lines = Vec::new();
-    let mut limited = reader.take(REQUEST_MAX);
+pub(super) fn read_request(reader: &mut impl BufRead) -> Option<Request> {
+    let mut request = Request::Empty;
+    // Most lines fit, so that a key leaves no copy behind in a buffer that was too small.
+    let mut line = Zeroizing::new(String::with_capacity(LINE));
+    let mut left = REQUEST_MAX;
     loop {
-        // Most lines fit, so that a key leaves no copy behind in a buffer that was too small.
-        let mut line = Zeroizing::new(String::with_capacity(LINE));
-        if limited.read_line(&mut line).ok()? == 0 || !line.ends_with('\n') {
+        line.clear();
+        let read = reader.by_ref().take(left).read_line(&mut line).ok()? as u64;
+        if !line.ends_with('\n') {
             return None;
         }
         line.pop();
         if line.is_empty() {
-            return Some(lines);
+            return Some(request);
         }
-        lines.push(line);
+        left = left.checked_sub(read.max(STEP))?;
+        request.add(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wireguard::request::{Malformed, Steps};
+
+    fn set(lines: &str, times: u64) -> Option<Steps> {
+        let text = ["set=1\n", &lines.repeat(times as usize), "\n"].concat();
+        match read_request(&mut text.as_bytes())? {
+            Request::Set(steps) => Some(steps),
+            _ => panic!("a set request"),
+        }
+    }
+
+    fn kept(steps: &Steps) -> u64 {
+        steps.steps.iter().map(Vec::capacity).sum::<usize>() as u64
+    }
+
+    #[test]
+    fn of_what_stands_behind_the_first_error_of_a_request_nothing_is_kept() {
+        let steps = set("fwmark=1\na\nfwmark=2\n", 100_000).expect("a whole request");
+        assert!(matches!(steps.steps[0][..], [Step::Mark(1)]));
+        assert_eq!(steps.error, Some(Malformed::Line));
+        assert!(kept(&steps) < 1_000);
+    }
+
+    #[test]
+    fn short_lines_take_no_more_memory_than_a_request_may_have() {
+        let most = REQUEST_MAX / STEP - 1;
+        let steps = set("fwmark=1\n", most).expect("no more than is allowed");
+        assert_eq!(steps.steps.iter().map(Vec::len).sum::<usize>() as u64, most);
+        assert!(kept(&steps) * STEP <= REQUEST_MAX + (1 << 20));
+        assert!(set("fwmark=1\n", most + 1).is_none());
+    }
+
+    #[test]
+    fn a_request_that_ends_too_early_is_none() {
+        for text in ["", "set=1\n", "set=1\nfwmark=1", "set=1\nfwmark=1\n"] {
+            assert!(read_request(&mut text.as_bytes()).is_none(), "{text}");
+        }
     }
 }
