@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::Tun;
 use crate::tun::{control, name_of, request};
+use crate::tun_io::is_deleted;
 
 /// A second handle on a TUN, that only asks about its link. The interface lives as long as either.
 #[derive(Debug)]
@@ -51,21 +52,29 @@ impl Tun {
 
 impl Link {
     /// Asks the kernel, in the network namespace where the link is: a thread goes there for a moment,
-    /// since whatever stayed there would keep that namespace alive.
+    /// since whatever stayed there would keep that namespace alive. `None`: the link is deleted.
     ///
     /// # Errors
-    /// What the kernel says: `EBADFD` when the link is deleted.
-    pub fn state(&self) -> io::Result<LinkState> {
+    /// What the kernel says, where the process may not open more files, make a thread or enter the
+    /// namespace.
+    pub fn state(&self) -> io::Result<Option<LinkState>> {
+        match self.ask_there() {
+            Err(error) if is_deleted(&error) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn ask_there(&self) -> io::Result<LinkState> {
         let namespace = self.namespace()?;
         std::thread::scope(|scope| {
-            let asking = scope.spawn(|| {
+            let asking = std::thread::Builder::new().spawn_scoped(scope, || {
                 // SAFETY: setns moves this thread alone, which ends with its question, to the
                 // namespace behind a descriptor that outlives the call.
                 if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
                     return Err(io::Error::last_os_error());
                 }
                 self.ask()
-            });
+            })?;
             let answer = asking.join();
             answer.unwrap_or_else(|_| Err(io::Error::other("the thread that asks has panicked")))
         })

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::Link;
+use driver::{Link, LinkState};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use notify::{RecursiveMode, Watcher as _};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::socket;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{MailError, Mailbox};
 
 /// What may move the way to a peer: routes, rules, and addresses that come or go.
 const ROUTES: [MulticastGroup; 6] = [
@@ -37,6 +37,8 @@ const LINK_PAUSE: Duration = Duration::from_millis(20);
 const ROUTE_PAUSE: Duration = Duration::from_millis(200);
 /// The same for the socket's file: who removes its directory removes the file before.
 const SOCKET_PAUSE: Duration = Duration::from_millis(100);
+/// When it is tried again to ask the link, or to tell the worker of it.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Begins to watch, in the network namespace of this thread: the one where the interface was born.
 ///
@@ -104,60 +106,97 @@ fn watch_link(mailbox: Arc<Mailbox>, link: Link) -> io::Result<()> {
     let (handle, changed) = listen(&[MulticastGroup::Link], true)?;
     tokio::spawn(async move {
         let _open = handle;
-        let mut last = None;
-        // A link that is deleted is the worker's to see.
-        while let Ok(state) = link.state() {
-            if last.as_ref() != Some(&state) {
-                tracing::debug!(?state, "the link");
-                let mtu = state.mtu as usize;
-                let told = mailbox.ask(move |desk| desk.forwarder.set_mtu(desk.now, mtu));
-                last = told.is_ok().then_some(state);
-            }
-            changed.notified().await;
-            sleep(LINK_PAUSE).await;
-        }
+        let tell = |mtu| mailbox.ask(move |desk| desk.forwarder.set_mtu(desk.now, mtu));
+        follow_link(&changed, || link.state(), tell).await;
     });
     Ok(())
 }
 
-/// Looks after a change of routes whether answers to each peer would still leave by the interface
-/// that it was heard by; if not, the routing tables choose the source address, too. An address that
-/// is gone altogether needs nobody: the kernel refuses it as a source.
+/// Tells each MTU of the link until it is deleted, which is the worker's to see. What fails is tried
+/// again: nobody announces that it would work now.
+async fn follow_link(
+    changed: &Notify,
+    ask: impl Fn() -> io::Result<Option<LinkState>>,
+    tell: impl Fn(usize) -> Result<(), MailError>,
+) {
+    let (mut last, mut failing) = (None, false);
+    loop {
+        let followed = match ask() {
+            Ok(None) => return,
+            Ok(Some(state)) if last.as_ref() == Some(&state) => Ok(()),
+            Ok(Some(state)) => {
+                tracing::debug!(?state, "the link");
+                let told = tell(state.mtu as usize).map_err(|error| error.to_string());
+                last = told.is_ok().then_some(state);
+                told
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = followed {
+            if !failing {
+                tracing::warn!("the link's MTU cannot be followed for now: {why}");
+            }
+            failing = true;
+            sleep(RETRY).await;
+            continue;
+        }
+        failing = false;
+        changed.notified().await;
+        sleep(LINK_PAUSE).await;
+    }
+}
+
+/// Looks at the peers' paths after each change of routes.
 fn watch_routes(mailbox: Arc<Mailbox>) -> io::Result<()> {
     let (handle, changed) = listen(&ROUTES, false)?;
     tokio::spawn(async move {
-        loop {
-            changed.notified().await;
-            sleep(ROUTE_PAUSE).await;
-            let asked = mailbox.ask(|desk| {
-                let lane = desk.forwarder.lane(0).into_iter();
-                let paths: Vec<_> = lane.flat_map(tunnel::Lane::paths).collect();
-                (desk.engine.mark(), paths)
-            });
-            let Ok((mark, paths)) = asked else { continue };
-            let mut stale = Vec::new();
-            for (peer, path) in paths {
-                if leads_elsewhere(&handle, path, mark).await {
-                    stale.push((peer, path));
-                }
-            }
-            if stale.is_empty() {
-                continue;
-            }
-            tracing::debug!(peers = stale.len(), "routed anew");
-            let told = mailbox.ask(move |desk| {
-                if let Some(lane) = desk.forwarder.lane_mut(0) {
-                    for (peer, path) in stale {
-                        lane.forget_local(peer, path);
-                    }
-                }
-            });
-            if told.is_err() {
-                changed.notify_one();
-            }
-        }
+        let look = || forget_stale(Arc::clone(&mailbox), handle.clone());
+        after_changes(&changed, look).await;
     });
     Ok(())
+}
+
+/// Looks some time after each change, and once more where that failed: the change is still unseen.
+async fn after_changes<F: Future<Output = Result<(), MailError>>>(
+    changed: &Notify,
+    look: impl Fn() -> F,
+) {
+    loop {
+        changed.notified().await;
+        sleep(ROUTE_PAUSE).await;
+        if let Err(error) = look().await {
+            tracing::debug!(%error, "the routes are looked at again");
+            changed.notify_one();
+        }
+    }
+}
+
+/// Sees whether answers to each peer would still leave by the interface that it was heard by; if
+/// not, the routing tables choose the source address, too. An address that is gone altogether needs
+/// nobody: the kernel refuses it as a source.
+async fn forget_stale(mailbox: Arc<Mailbox>, handle: Handle) -> Result<(), MailError> {
+    let (mark, paths) = mailbox.ask(|desk| {
+        let lane = desk.forwarder.lane(0).into_iter();
+        let paths: Vec<_> = lane.flat_map(tunnel::Lane::paths).collect();
+        (desk.engine.mark(), paths)
+    })?;
+    let mut stale = Vec::new();
+    for (peer, path) in paths {
+        if leads_elsewhere(&handle, path, mark).await {
+            stale.push((peer, path));
+        }
+    }
+    if stale.is_empty() {
+        return Ok(());
+    }
+    tracing::debug!(peers = stale.len(), "routed anew");
+    mailbox.ask(move |desk| {
+        if let Some(lane) = desk.forwarder.lane_mut(0) {
+            for (peer, path) in stale {
+                lane.forget_local(peer, path);
+            }
+        }
+    })
 }
 
 /// Whether what leaves by this path leaves by another interface than its answers came by, or not at
@@ -226,4 +265,68 @@ pub(super) fn serve(mailbox: &Arc<Mailbox>, listener: UnixListener) -> io::Resul
         .name("wg-socket".into())
         .spawn(move || socket::serve(&listener, &mailbox))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    fn block_on(future: impl Future<Output = ()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().expect("a runtime");
+        let future = async { tokio::time::timeout(RETRY * 20, future).await };
+        runtime.block_on(future).expect("in time");
+    }
+
+    #[test]
+    fn a_link_is_followed_through_every_failure_until_it_is_deleted() {
+        let link = |mtu| {
+            Ok(Some(LinkState {
+                name: "wg0".into(),
+                mtu,
+                up: true,
+            }))
+        };
+        let no_file = Err(io::Error::other("too many open files"));
+        let answers = [no_file, link(1_420), link(1_420), link(1_280), Ok(None)];
+        let answers = RefCell::new(answers.into_iter());
+        let (changed, tried) = (Notify::new(), RefCell::new(Vec::new()));
+        // Of the first MTU the worker has no time to hear.
+        let tell = |mtu| {
+            tried.borrow_mut().push(mtu);
+            match tried.borrow().len() {
+                1 => Err(MailError::Full),
+                _ => {
+                    changed.notify_one();
+                    Ok(())
+                }
+            }
+        };
+        let ask = || answers.borrow_mut().next().expect("asked no more");
+        block_on(follow_link(&changed, ask, tell));
+        assert_eq!(tried.into_inner(), [1_420, 1_420, 1_280]);
+    }
+
+    #[test]
+    fn a_change_of_routes_that_could_not_be_looked_at_is_not_forgotten() {
+        let (changed, looks, seen) = (Notify::new(), Cell::new(0), Notify::new());
+        let look = || {
+            looks.set(looks.get() + 1);
+            let fails = looks.get() < 3;
+            if !fails {
+                seen.notify_one();
+            }
+            async move { if fails { Err(MailError::Full) } else { Ok(()) } }
+        };
+        changed.notify_one();
+        block_on(async {
+            tokio::select! {
+                () = after_changes(&changed, look) => {}
+                () = seen.notified() => {}
+            }
+        });
+        assert_eq!(looks.get(), 3);
+    }
 }

@@ -84,6 +84,19 @@ fn a_deleted_interface_ends_the_engine_and_says_its_name() {
 }
 
 #[test]
+fn a_link_tells_its_mtu_until_it_is_deleted() {
+    in_empty_network("a_link_tells_its_mtu", || {
+        let tun = Tun::create(&settings("gone1")).unwrap();
+        let link = tun.link().unwrap();
+        ip("link set gone1 mtu 1300");
+        let mtu = || link.state().unwrap().map(|state| state.mtu);
+        assert_eq!(mtu(), Some(1300));
+        ip("link delete gone1");
+        assert_eq!(mtu(), None);
+    });
+}
+
+#[test]
 fn an_interface_that_is_down_drops_under_that_name() {
     in_empty_network("an_interface_that_is_down", || {
         let down = Tun::create(&settings("down0")).unwrap();
