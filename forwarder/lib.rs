@@ -28,6 +28,8 @@ pub mod explain;
 pub mod keys;
 pub mod mailbox;
 pub mod neighbours;
+#[cfg(test)]
+mod no_devices;
 pub mod node;
 mod ring;
 mod sync;

@@ -144,6 +144,11 @@ impl Mailbox {
         self.snapshot.pop()
     }
 
+    /// How many questions wait. One that comes later rings for itself.
+    pub(crate) fn waiting(&self) -> usize {
+        self.questions.len()
+    }
+
     pub(crate) fn take_question(&self) -> Option<Question> {
         self.questions.pop()
     }

@@ -139,7 +139,12 @@ impl<E: Engine> Worker<E> {
             drop(self.forwarder.adopt(self.now, snapshot, &mut self.out));
             self.mailbox.adopted(epoch);
         }
-        while let Some(question) = self.mailbox.take_question() {
+        // What is asked meanwhile has rung for the next breath: two who ask again and again must not
+        // keep the worker from its packets.
+        for _ in 0..self.mailbox.waiting() {
+            let Some(question) = self.mailbox.take_question() else {
+                return;
+            };
             question(&mut Desk {
                 forwarder: &mut self.forwarder,
                 out: &mut self.out,
@@ -182,6 +187,58 @@ impl<E: Engine> Worker<E> {
                 return;
             }
             self.untold.remove(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use datapath::Settings;
+    use driver::Waker;
+    use tunnel::Lane;
+
+    use super::*;
+    use crate::no_devices::NoDevices;
+
+    const SETTINGS: Settings = Settings {
+        mtu: 1_420,
+        flows: 0,
+        probe_interval: Duration::MAX,
+        probe_count: 0,
+        secret: (0, 0),
+    };
+
+    fn worker(neighbours: Neighbours) -> Worker<NoDevices> {
+        let waker = Waker::new().expect("an eventfd");
+        let forwarder = Forwarder::plain(SETTINGS, Lane::unkeyed(0, [1; 32]));
+        let mailbox = Arc::new(Mailbox::new(waker.clone()));
+        let engine = NoDevices::new(waker);
+        Worker::new(0, engine, forwarder, mailbox, neighbours, None)
+    }
+
+    /// Asks, and while that is answered asks again, up to a hundred times.
+    fn ask_on_and_on(mailbox: Arc<Mailbox>, answered: Arc<AtomicUsize>) {
+        let asked = Arc::clone(&mailbox).put(move |_| {
+            if answered.fetch_add(1, Ordering::Relaxed) < 100 {
+                ask_on_and_on(mailbox, answered);
+            }
+        });
+        assert!(asked.is_ok());
+    }
+
+    #[test]
+    fn a_breath_answers_what_was_asked_before_it_and_nothing_asked_meanwhile() {
+        let mut worker = worker(Neighbours::nobody());
+        let answered = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 {
+            ask_on_and_on(Arc::clone(&worker.mailbox), Arc::clone(&answered));
+        }
+        for breaths in 1..=3 {
+            worker.breath().expect("a breath");
+            assert_eq!(answered.load(Ordering::Relaxed), 2 * breaths);
         }
     }
 }

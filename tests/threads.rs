@@ -100,6 +100,10 @@ mod sync {
             old.flatten()
         }
 
+        pub(crate) fn len(&self) -> usize {
+            self.items.lock().unwrap().len()
+        }
+
         pub(crate) fn pop(&self) -> Option<T> {
             self.items.lock().unwrap().pop_front()
         }
@@ -289,19 +293,24 @@ mod mail {
             let waker = Waker::new();
             let mailbox = Arc::new(Mailbox::new(waker.clone()));
             let (asking, control) = (Arc::clone(&mailbox), Arc::clone(&mailbox));
-            let asks = thread::spawn(move || asking.put(|_| ()).map(drop).is_ok());
+            let asks = thread::spawn(move || {
+                let mut asks = || asking.put(|_| ()).map(drop).is_ok();
+                asks() && asks()
+            });
             let publishes = thread::spawn(move || {
                 control.publish(snapshot(1));
                 control.publish(snapshot(2));
             });
             let (mut epoch, mut questions) = (0, 0);
-            while (epoch, questions) != (2, 1) {
+            while (epoch, questions) != (2, 2) {
                 waker.sleep();
                 if let Some(snapshot) = mailbox.take_snapshot() {
                     assert!(snapshot.epoch > epoch);
                     epoch = snapshot.epoch;
                 }
-                questions += std::iter::from_fn(|| mailbox.take_question()).count();
+                // Only what waits at this moment, as a worker does it.
+                let waiting = 0..mailbox.waiting();
+                questions += waiting.filter_map(|_| mailbox.take_question()).count();
             }
             assert!(asks.join().unwrap());
             publishes.join().unwrap();

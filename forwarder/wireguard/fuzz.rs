@@ -2,14 +2,12 @@
 //! that has no devices. `cargo test` replays `__fuzz__/request/corpus` and what once failed, and
 //! then tries some random input. In an input, `@7` stands for the key of 32 bytes 7.
 
-use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use bolero::check;
 use datapath::{Forwarder, Outbox};
-use driver::{Engine, EngineError, Feature, Sent, UdpError, Waker};
-use packet::{Arena, Batch, Datagrams, Frame, Now, Packet};
+use driver::{Sent, Waker};
+use packet::Now;
 use tunnel::Lane;
 
 use super::SETTINGS;
@@ -17,64 +15,10 @@ use super::interface::answer;
 use super::request::hex;
 use super::socket::read_request;
 use crate::mailbox::{Desk, Mailbox};
+use crate::no_devices::NoDevices;
 
 /// Lines of one request: each is tried as the first that is wrong.
 const LINES_MAX: usize = 16;
-
-/// Devices that take every setting.
-struct Nothing {
-    waker: Waker,
-    port: u16,
-    mark: u32,
-}
-
-impl Engine for Nothing {
-    fn turn(
-        &mut self,
-        _: Option<Duration>,
-        _: &mut Arena,
-        _: &mut Batch<Frame>,
-        _: &mut Batch<Datagrams>,
-    ) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    fn transmit(
-        &mut self,
-        _: &mut Batch<Packet>,
-        _: &mut Batch<Datagrams>,
-        _: &mut Arena,
-        _: &mut Sent,
-    ) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn features(&self) -> Vec<Feature> {
-        Vec::new()
-    }
-
-    fn listen(&mut self, _: u16, addresses: &[SocketAddr]) -> Result<u16, UdpError> {
-        self.port = addresses.first().map_or(0, SocketAddr::port);
-        Ok(self.port)
-    }
-
-    fn set_mark(&mut self, mark: u32) -> Result<(), UdpError> {
-        self.mark = mark;
-        Ok(())
-    }
-
-    fn mark(&self) -> u32 {
-        self.mark
-    }
-
-    fn addresses(&self, _: u16) -> Vec<SocketAddr> {
-        vec![SocketAddr::from(([0, 0, 0, 0], self.port))]
-    }
-}
 
 /// Has a fresh interface answer requests, one after the other.
 fn converse(requests: &[Vec<String>]) -> Vec<String> {
@@ -96,11 +40,7 @@ fn converse(requests: &[Vec<String>]) -> Vec<String> {
 
 /// A worker that only answers.
 fn work(mailbox: &Mailbox, waker: Waker) {
-    let mut engine = Nothing {
-        waker,
-        port: 0,
-        mark: 0,
-    };
+    let mut engine = NoDevices::new(waker);
     let mut forwarder = Forwarder::plain(SETTINGS, Lane::unkeyed(0, [1; 32]));
     let mut out = Outbox::new(tunnel::Outbox::new(0, 64, 64), 64);
     while !mailbox.stopping() {
