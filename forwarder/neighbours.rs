@@ -178,7 +178,7 @@ impl Neighbours {
         }
     }
 
-    /// At the end of a breath: wakes who was given something and may be asleep.
+    /// After something was given: wakes who was given it and may be asleep.
     pub fn ring(&mut self) {
         for (given, sleeper) in self.given.iter_mut().zip(&self.shared.sleepers) {
             let Some(what) = given.take() else { continue };
@@ -193,6 +193,12 @@ impl Neighbours {
     #[inline]
     fn pair(&self, from: usize, to: usize) -> &Pair {
         &self.shared.pairs[from * self.given.len() + to]
+    }
+
+    /// Whether somebody has woken this worker since it lay down.
+    #[cfg(test)]
+    pub(crate) fn was_woken(&self) -> bool {
+        !self.shared.sleepers[self.own].bell.must_wake(Wish::Packets)
     }
 }
 

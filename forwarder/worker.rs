@@ -161,6 +161,8 @@ impl<E: Engine> Worker<E> {
             self.forwarder.flush(self.now, &mut self.out);
             self.transmit()?;
             self.neighbours.take_home(&mut self.out.tunnel.arena);
+            // What a neighbour sleeps through would fill its ring.
+            self.neighbours.ring();
         }
         Ok(())
     }
@@ -198,6 +200,7 @@ mod tests {
 
     use datapath::Settings;
     use driver::Waker;
+    use packet::Arena;
     use tunnel::Lane;
 
     use super::*;
@@ -240,5 +243,24 @@ mod tests {
             worker.breath().expect("a breath");
             assert_eq!(answered.load(Ordering::Relaxed), 2 * breaths);
         }
+    }
+
+    #[test]
+    fn a_neighbour_is_woken_in_the_middle_of_a_breath_for_what_it_is_given_there() {
+        let wakers = (0..2).map(|_| Waker::new().expect("an eventfd"));
+        let all = Neighbours::of_all(wakers.collect(), BUFFERS);
+        let (mut worker, there) = (worker(all[0].successor()), &all[1]);
+        let mut theirs = Arena::new(1, 1);
+        let arena = &mut worker.out.tunnel.arena;
+        arena.put(theirs.take().expect("a buffer"));
+        let lent: Vec<_> = std::iter::from_fn(|| arena.take()).collect();
+        assert!(
+            there.lie_down(&theirs),
+            "it may sleep until it has a buffer"
+        );
+        worker.relieve().expect("relieved");
+        assert!(there.was_woken());
+        lent.into_iter()
+            .for_each(|buf| worker.out.tunnel.arena.put(buf));
     }
 }
