@@ -202,6 +202,14 @@ impl Neighbours {
     }
 }
 
+impl Drop for Neighbours {
+    /// A worker that dies in the middle of its breath may have given something to anybody.
+    fn drop(&mut self) {
+        self.given.fill(Some(Wish::Packets));
+        self.ring();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +240,17 @@ mod tests {
         assert_eq!(theirs.available(), 1);
         rest.into_iter().for_each(|buf| theirs.put(buf));
         assert_eq!(theirs.lent(), 0);
+    }
+
+    #[test]
+    fn what_a_dying_worker_has_given_wakes_who_sleeps() {
+        let [mut here, there] = two();
+        let (mut ours, mut theirs) = (Arena::new(0, BUFFERS), Arena::new(1, BUFFERS));
+        ours.put(theirs.take().expect("a buffer"));
+        assert!(there.lie_down(&theirs), "nothing waits");
+        here.send_home(&mut ours);
+        drop(here);
+        assert!(there.was_woken());
     }
 
     #[test]
