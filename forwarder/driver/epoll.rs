@@ -65,8 +65,8 @@ pub struct Epoll {
     receiver: Receiver,
     transmitter: Transmitter,
     budget: Budget,
-    /// The lane that is read first in this turn; they take turns.
-    first_lane: usize,
+    /// Turns so far: the lanes take turns in being read first, and so do the sockets of each.
+    turns: usize,
     /// When the last turn that received something ended; only kept where the budget has a spin.
     last_work: Option<Instant>,
 }
@@ -114,7 +114,7 @@ impl Epoll {
             receiver: Receiver::new(),
             transmitter: Transmitter::new(),
             budget,
-            first_lane: 0,
+            turns: 0,
             last_work: None,
         })
     }
@@ -221,17 +221,30 @@ impl Epoll {
         Ok(())
     }
 
+    /// Sockets that may have something share what room there is, each an equal part of what those
+    /// before it have left: a flood on one takes nothing from the others. Where there are more of
+    /// them than room, whoever is first gets it, so that has to be another one each time.
     fn receive_datagrams(&mut self, arena: &mut Arena, datagrams: &mut Batch<Datagrams>) {
         let lanes = self.lanes.len();
-        let budget = (self.budget.items, self.budget.bytes);
-        for turn in 0..lanes {
-            let lane = &mut self.lanes[(self.first_lane + turn) % lanes];
-            for socket in &mut lane.sockets {
+        let sockets = self.lanes.iter().flat_map(|lane| &lane.sockets);
+        let mut left = sockets.filter(|socket| socket.readable).count();
+        for place in 0..lanes {
+            let lane = &mut self.lanes[(self.turns + place) % lanes];
+            let sockets = lane.sockets.len();
+            for number in 0..sockets {
+                let socket = &mut lane.sockets[(self.turns / lanes + number) % sockets];
+                if !socket.readable {
+                    continue;
+                }
+                let room = datagrams.room().min(arena.available());
+                let share = (room / left).max(1).min(self.budget.items);
+                left -= 1;
+                let budget = (share, self.budget.bytes);
                 self.receiver
                     .receive(lane.lane, socket, arena, datagrams, budget);
             }
         }
-        self.first_lane = (self.first_lane + 1) % lanes.max(1);
+        self.turns = self.turns.wrapping_add(1);
     }
 
     fn transmit_frames(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{Came, Worker, in_empty_network, ip, lane, pattern, run, tun};
 use driver::{Budget, Dropped, Engine, TunOffloads, Udp, UdpError, UdpSettings};
+use packet::Batch;
 
 /// Lanes 0 and 1 on 127.0.0.1; the worker, and where lane 1 is.
 fn two_lanes(change: impl Fn(&mut UdpSettings)) -> (Worker, SocketAddr) {
@@ -271,6 +272,64 @@ fn a_budget_that_is_used_up_leaves_the_rest_for_a_turn_that_does_not_sleep() {
         assert!(start.elapsed() < Duration::from_secs(2), "a turn slept");
         worker.turn(0).unwrap();
         assert!(worker.datagrams.is_empty());
+    });
+}
+
+#[test]
+fn a_flood_on_one_socket_leaves_the_others_their_part_of_each_turn() {
+    in_empty_network("a_flood_on_one_socket", || {
+        let both = UdpSettings {
+            coalescing: false,
+            ..UdpSettings::on(vec![
+                "127.0.0.1:0".parse().unwrap(),
+                "[::1]:0".parse().unwrap(),
+            ])
+        };
+        let lanes: Vec<Udp> = [0, 1]
+            .map(|number| Udp::bind(number, both.clone()).unwrap())
+            .into();
+        let doors: Vec<SocketAddr> = lanes.iter().flat_map(Udp::addresses).collect();
+        let mut worker = Worker::new(tun("far%d", TunOffloads::None), lanes);
+        worker.turn(0).unwrap();
+        worker.forget_frames();
+        worker.datagrams = Batch::with_limit(32);
+        let senders = ["127.0.0.1:0", "[::1]:0"].map(|a| std::net::UdpSocket::bind(a).unwrap());
+        let send = |door: SocketAddr, count: usize| {
+            for _ in 0..count {
+                let sender = &senders[usize::from(door.is_ipv6())];
+                sender.send_to(b"flood", door).unwrap();
+            }
+        };
+        // Each is flooded in its turn; with few buffers, whoever is first gets them all.
+        for (buffers, turns) in [(512, 1), (2, 4)] {
+            let kept: Vec<_> = (buffers..512).filter_map(|_| worker.arena.take()).collect();
+            for flooded in &doors {
+                send(*flooded, 200);
+                for quiet in doors.iter().filter(|door| *door != flooded) {
+                    send(*quiet, 1);
+                }
+                let mut turn = || {
+                    worker.turn(0).unwrap();
+                    worker.forget_frames();
+                    let mut heard = Vec::new();
+                    while let Some(item) = worker.datagrams.pop() {
+                        heard.push((item.lane, item.path.local.unwrap().address));
+                        worker.arena.put(item.buf);
+                    }
+                    heard
+                };
+                let heard: Vec<_> = (0..turns).flat_map(|_| turn()).collect();
+                for (number, door) in doors.iter().enumerate() {
+                    let lane = number as u16 / 2;
+                    assert!(
+                        heard.contains(&(lane, door.ip())),
+                        "{door} was not read while {flooded} was flooded: {heard:?}"
+                    );
+                }
+                while !turn().is_empty() {}
+            }
+            kept.into_iter().for_each(|buf| worker.arena.put(buf));
+        }
     });
 }
 
