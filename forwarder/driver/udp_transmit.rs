@@ -249,7 +249,6 @@ impl Transmitter {
             }
             _ => {
                 self.suspicious = false;
-                self.source = Source::Named;
                 if let (libc::EMSGSIZE, Some(item)) = (errno, wire.iter().next()) {
                     sent.note_too_big(item.path.remote.ip(), self.iovecs[0].iov_len);
                 }
@@ -285,6 +284,8 @@ impl Transmitter {
             wire.put_back(item);
         } else {
             self.singly = false;
+            // What was found out about its source holds for all of a train, and for no other item.
+            self.source = Source::Named;
             arena.put(item.buf);
         }
         segments as u64
@@ -384,5 +385,52 @@ mod tests {
         }
         assert_eq!(sent.wire, 3 * (u64::from(STRIKES) + 1));
         assert_eq!((sent.dropped.iter().sum::<u64>(), arena.lent()), (0, 0));
+    }
+
+    #[test]
+    fn a_train_to_nowhere_costs_one_call_a_datagram_once_its_source_is_cleared() {
+        const FRAMES: usize = 10;
+        let any = UdpSettings::on(vec!["0.0.0.0:0".parse().unwrap()]);
+        let mut udp = Udp::bind(0, any).unwrap();
+        let (mut arena, mut sent) = (Arena::new(0, 8), Sent::default());
+        let mut wire = Batch::with_limit(8);
+        let mut buf = arena.take().unwrap();
+        buf.extend(&[1; FRAMES * 100]);
+        buf.set_stride(100);
+        let local = Local {
+            address: "127.0.0.1".parse().unwrap(),
+            interface: 1,
+        };
+        // Port 0 is refused as a blackhole route is (Linux `net/ipv4/udp.c`, `udp_sendmsg`).
+        let path = packet::Path {
+            remote: "127.0.0.1:0".parse().unwrap(),
+            local: Some(local),
+        };
+        let item = Datagrams {
+            lane: 0,
+            path,
+            ecn: 0,
+            buf,
+        };
+        wire.push(item).unwrap();
+        let (mut transmitter, mut calls) = (Transmitter::new(), 0);
+        while !wire.is_empty() {
+            transmitter.fill(&udp, 0, &wire);
+            let socket = &mut udp.sockets[0];
+            let error = transmitter.call(socket).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+            transmitter.refuse(socket, &error, &mut wire, &mut arena, &mut sent);
+            calls += 1;
+        }
+        // The train with its source, without it, and with it again.
+        assert_eq!(calls, 3 + FRAMES);
+        assert_eq!(sent.dropped(Dropped::WireUnreachable), FRAMES as u64);
+        assert_eq!(
+            transmitter.source,
+            Source::Named,
+            "the next item is another"
+        );
+        let usable = udp.sockets[0].disowned.usable(Some(local));
+        assert_eq!((usable, arena.lent()), (Some(local), 0));
     }
 }
