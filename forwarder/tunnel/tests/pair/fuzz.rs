@@ -4,11 +4,12 @@
 //! random input.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bolero::{TypeGenerator, check};
 use packet::{Address, Now, Offload, Packet, Time, echo_request};
-use tunnel::{Lane, Outbox, PresharedKey, PrivateKey};
+use tunnel::{Lane, Outbox, PresharedKey, PrivateKey, Refused};
 
 use crate::world::{LATENCY, LEFT, Letter, RIGHT, World, millis, seconds};
 
@@ -16,9 +17,12 @@ use crate::world::{LATENCY, LEFT, Letter, RIGHT, World, millis, seconds};
 const STEPS_MAX: usize = 40;
 /// Packets of a lane that wait for a handshake with one peer.
 const PACKETS_MAX: u64 = 64;
-/// Handshake messages that wait for their turn.
-const HANDSHAKES_MAX: u64 = 1024;
-/// Letters that the wire remembers.
+/// Handshake messages that wait for their turn: half of the worker's places.
+const HANDSHAKES_MAX: u64 = 512;
+/// Messages that are a load, and those that are handled before any has to wait. Each costs an
+/// exchange of X25519 in the end, so no more are sent.
+const FLOOD: u8 = 128 + 16 + 1;
+/// Letters that the wire remembers, the newest.
 const KEPT_MAX: usize = 64;
 /// Bytes of the second MAC, which only a lane under load looks at.
 const MAC2: usize = 16;
@@ -58,7 +62,8 @@ enum Step {
         bytes: Vec<u8>,
         stride: u8,
     },
-    /// A stranger begins a handshake, with a right first MAC, from so many times four addresses.
+    /// A stranger begins handshakes, with a right first MAC, from several addresses: one for each of
+    /// a few, or so many that the side is under load.
     Stranger(Side, u8),
     /// The clock of a side is set, to nanoseconds since 1970.
     Clock(Side, u64),
@@ -69,9 +74,29 @@ enum Step {
     /// The owner of a side changes something.
     Preshared(Side, u8),
     Keepalive(Side, u16),
-    Private(Side, bool),
+    Private(Side, Key),
+    Remove(Side),
     Anew(Side),
     Mtu(Side, u16),
+}
+
+/// The private key that a side is given.
+#[derive(Clone, Copy, Debug, TypeGenerator)]
+enum Key {
+    None,
+    Own,
+    /// One that the other side does not know.
+    Other,
+}
+
+/// What one run does.
+#[derive(Clone, Debug, TypeGenerator)]
+struct Script {
+    /// Whether both have talked before.
+    connected: bool,
+    /// Whether both must talk again in the end, which costs as much as the rest.
+    heals: bool,
+    steps: Vec<Step>,
 }
 
 #[derive(Clone, Copy, Debug, TypeGenerator)]
@@ -96,8 +121,8 @@ fn key(side: usize) -> PrivateKey {
 /// The world, and what the harness knows of it.
 struct Run {
     world: World,
-    /// Every letter that was put on the wire, the oldest first.
-    kept: Rc<RefCell<Vec<Letter>>>,
+    /// The letters that were put on the wire last, the oldest first.
+    kept: Rc<RefCell<VecDeque<Letter>>>,
     losing: Rc<RefCell<u8>>,
     /// Who sent the ping with this number.
     pings: Vec<usize>,
@@ -106,15 +131,23 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Run {
-        let mut world = World::connected();
-        let (kept, losing) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(0)));
+    fn new(connected: bool) -> Run {
+        let mut world = if connected {
+            World::connected()
+        } else {
+            World::new()
+        };
+        let (kept, losing) = (
+            Rc::new(RefCell::new(VecDeque::new())),
+            Rc::new(RefCell::new(0)),
+        );
         let (all, lost) = (Rc::clone(&kept), Rc::clone(&losing));
         world.loses = Box::new(move |letter| {
             let mut all = all.borrow_mut();
-            if all.len() < KEPT_MAX {
-                all.push(letter.clone());
+            if all.len() >= KEPT_MAX {
+                all.pop_front();
             }
+            all.push_back(letter.clone());
             let loses = *lost.borrow() > 0;
             *lost.borrow_mut() -= u8::from(loses);
             loses
@@ -237,14 +270,15 @@ impl Run {
             }
             Step::Stranger(to, many) => {
                 let letter = self.stranger(to.index());
-                for address in 0..usize::from(*many) * 4 + 1 {
+                let count = if many % 16 == 0 { FLOOD } else { many % 4 };
+                for number in 0..=count {
                     let mut letter = letter.clone();
-                    let [a, b] = (address as u16 / 5).to_be_bytes();
-                    letter.from.set_ip([198, 51, a, b].into());
+                    letter.from.set_ip([198, 51, 100, number / 5].into());
                     self.forged(letter);
                 }
             }
             Step::Preshared(..) | Step::Keepalive(..) | Step::Private(..) => self.configure(step),
+            Step::Remove(side) => self.remove(side.index()),
             Step::Anew(side) => self.anew(side.index()),
             Step::Mtu(side, mtu) => {
                 self.world.sides[side.index()]
@@ -319,21 +353,34 @@ impl Run {
                 let (peer, out) = (side.peer, &mut side.out);
                 side.lane.set_keepalive(now, peer, *seconds, out);
             }
-            Step::Private(_, has) => side.lane.set_private_key(now, has.then(|| key(index))),
+            Step::Private(_, which) => {
+                let own = match which {
+                    Key::None => None,
+                    Key::Own => Some(key(index)),
+                    Key::Other => Some(PrivateKey::from_bytes([99; 32])),
+                };
+                side.lane.set_private_key(now, own);
+            }
             _ => {}
         }
         self.world.collect(index);
     }
 
-    /// The peer is removed and made again.
-    fn anew(&mut self, index: usize) {
-        let now = self.world.now(index);
+    /// The peer is removed, whatever is under way; it may have been before.
+    fn remove(&mut self, index: usize) {
         let side = &mut self.world.sides[index];
         side.lane.remove_peer(side.peer, &mut side.out);
+        self.world.collect(index);
+    }
+
+    /// The peer is removed and made again.
+    fn anew(&mut self, index: usize) {
+        self.remove(index);
+        let now = self.world.now(index);
+        let side = &mut self.world.sides[index];
         let other = key(1 - index).public();
         side.peer = side.lane.add_peer(now, other).unwrap();
         self.world.introduce(index);
-        self.world.collect(index);
     }
 
     /// What came out was sent by the other side, and came out once.
@@ -355,7 +402,11 @@ impl Run {
         *self.losing.borrow_mut() = 0;
         self.world.time = self.latest;
         for side in [Side::Left, Side::Right] {
-            self.step(&Step::Private(side, true));
+            self.step(&Step::Private(side, Key::Own));
+            let side_ = &self.world.sides[side.index()];
+            if side_.lane.peer(&key(1 - side.index()).public()).is_none() {
+                self.step(&Step::Anew(side));
+            }
             self.step(&Step::Preshared(side, 0));
             self.step(&Step::Keepalive(side, 0));
             self.step(&Step::Mtu(side, 1420));
@@ -378,15 +429,71 @@ impl Run {
 #[test]
 fn whatever_arrives_is_refused_or_authentic_and_the_lanes_live_on() {
     check!(name = "lane")
-        .with_type::<Vec<Step>>()
+        .with_type::<Script>()
         .with_iterations(100)
-        .for_each(|steps| {
-            let mut run = Run::new();
-            for step in steps.iter().take(STEPS_MAX) {
-                run.step(step);
-                run.check_delivered();
-            }
-            run.heal();
-            run.check_delivered();
+        .for_each(|script| {
+            run(script);
         });
+}
+
+fn run(script: &Script) -> Run {
+    let mut run = Run::new(script.connected);
+    for step in script.steps.iter().take(STEPS_MAX) {
+        run.step(step);
+        run.check_delivered();
+    }
+    if script.heals {
+        run.heal();
+        run.check_delivered();
+    }
+    run
+}
+
+#[test]
+fn the_harness_reaches_all_that_it_is_for() {
+    use Side::{Left, Right};
+    let pass = |ms| Step::Pass { ms, long: false };
+    let after = |steps: &[Step]| {
+        run(&Script {
+            connected: true,
+            heals: true,
+            steps: steps.to_vec(),
+        })
+    };
+    // Cookies: asked for, given, and used.
+    let flood = Step::Stranger(Right, 0);
+    let old = Step::Pass {
+        ms: 20_000,
+        long: true,
+    };
+    let run_ = after(&[
+        old.clone(),
+        flood.clone(),
+        Step::Ping(Left),
+        pass(100),
+        pass(6_000),
+    ]);
+    assert!(run_.world.refused(RIGHT, Refused::CookieWanted) > 0);
+    assert_eq!(run_.world.sent(RIGHT, 3), 1);
+    assert!(run_.world.sequences(RIGHT).contains(&0));
+    // A new session beside the old one.
+    let run_ = after(&[pass(60_000), pass(61_000), Step::Ping(Left), pass(1_000)]);
+    assert!(run_.world.sent(LEFT, 1) > 0 && run_.world.sent(RIGHT, 2) > 0);
+    // Data that comes late, and again.
+    let run_ = after(&[
+        Step::Lose(1),
+        Step::Ping(Left),
+        Step::Ping(Left),
+        pass(100),
+        Step::Replay(0),
+        Step::Replay(1),
+    ]);
+    assert_eq!(run_.world.refused(RIGHT, Refused::Replayed), 1);
+    assert!(run_.world.sequences(RIGHT).starts_with(&[1, 0]));
+    // A peer and a key that go while a handshake is under way.
+    let run_ = after(&[old, Step::Ping(Left), Step::Remove(Left), pass(1_000)]);
+    assert_eq!(run_.world.refused(LEFT, Refused::ResponseUnexpected), 1);
+    let other = Step::Private(Right, Key::Other);
+    let run_ = after(&[Step::Anew(Left), Step::Ping(Left), other, pass(1_000)]);
+    assert_eq!(run_.world.refused(RIGHT, Refused::MacWrong), 1);
 }
