@@ -263,10 +263,12 @@ def main():
         [[kind, *[show(cell) for cell in (rate(kind), kept.get(kind), *(medians[kind][key] for key in keys[1:]))]] for kind in kinds],
     ):
         print(line)
-    print(f"idle after the first flow: {idle} KiB; the slowest new peer: {show(worst)} s")
+    grown = max(run["rssKiB"] for of in runs.values() for run in of) - idle
+    print(f"idle after the first flow: {idle} KiB, at most {grown} KiB more later; the slowest new peer: {show(worst)} s")
     if given.json:
         document = {"when": now(), "through": given.through, "sources": given.sources,
-                    "idleRssKiB": idle, "runs": runs, "medians": medians, "keptOfDiscarded": kept, "slowestNewPeerSeconds": worst}
+                    "idleRssKiB": idle, "grownOverIdleKiB": grown, "runs": runs, "medians": medians,
+                    "keptOfDiscarded": kept, "slowestNewPeerSeconds": worst}
         write_json(given.json, document)
     return 0
 
