@@ -167,7 +167,9 @@ fn all_passes(underlay: u32, outside: Outside, jumbo: bool) {
     let size = said["pathMtuBytes"].as_u64();
     assert_eq!(size, Some(u64::from(underlay)), "{case}: {said}");
     assert_eq!(said["carriesIpv6"], inner >= LEAST_V6, "{case}: {said}");
-    let is_v6 = said["lanes"][0]["endpoint"].as_str().is_some_and(|e| e.contains('['));
+    let is_v6 = said["lanes"][0]["endpoint"]
+        .as_str()
+        .is_some_and(|e| e.contains('['));
     assert_eq!(is_v6, outside == Outside::V6, "{case}: {said}");
     let bytes = if jumbo { 8_000 } else { 4_000 };
     for address in web.addresses() {

@@ -455,7 +455,7 @@ mod tests {
                 unix_ns: 1_000_000_000 * seconds,
             };
             lane.greet(now, peer, &mut out);
-            lane.handle_timeout(now, &mut out);
+            lane.handle_timeout(now, &mut Reception::default(), &mut out);
             let train = out.wire.pop().expect("a first message");
             out.arena.put(train.buf);
             train.path
