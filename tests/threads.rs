@@ -294,7 +294,7 @@ mod mail {
             let mailbox = Arc::new(Mailbox::new(waker.clone()));
             let (asking, control) = (Arc::clone(&mailbox), Arc::clone(&mailbox));
             let asks = thread::spawn(move || {
-                let mut asks = || asking.put(|_| ()).map(drop).is_ok();
+                let asks = || asking.put(|_| ()).map(drop).is_ok();
                 asks() && asks()
             });
             let publishes = thread::spawn(move || {
