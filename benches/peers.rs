@@ -181,24 +181,23 @@ impl World {
             let (far, to_hub) = &mut self.fars[peer as usize];
             far.seal(self.now, *to_hub, packet, &mut self.out);
         }
-        let trains: Vec<Datagrams> = std::iter::from_fn(|| self.out.wire.pop()).collect();
-        let mut trains: Vec<(Datagrams, SocketAddr)> = trains
-            .into_iter()
-            .zip(all.iter().map(|peer| remote(*peer)))
-            .collect();
+        let mut trains: Vec<Datagrams> = std::iter::from_fn(|| self.out.wire.pop()).collect();
+        for (train, peer) in trains.iter_mut().zip(&all) {
+            train.path = remote(*peer).into();
+        }
+        let reception = &mut Reception::default();
         let mut opened = Vec::with_capacity(BATCH as usize);
         let begun = Instant::now();
-        for (train, from) in &mut trains {
-            let (buf, out) = (&mut train.buf, &mut self.out);
-            self.hub
-                .open(self.now, (*from).into(), 0, buf, &mut opened, out);
+        for train in &mut trains {
+            let out = &mut self.out;
+            self.hub.open(self.now, train, reception, &mut opened, out);
         }
         for (inner, peer) in opened.iter().zip(&all) {
             assert!(self.hub.allows(inner.peer, address(*peer)));
         }
         let took = begun.elapsed();
         assert_eq!(opened.len(), BATCH as usize);
-        for (train, _) in trains {
+        for train in trains {
             self.out.arena.put(train.buf);
         }
         took
