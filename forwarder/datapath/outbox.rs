@@ -107,6 +107,13 @@ impl Outbox {
         room.min(self.tunnel.arena.available()) < ROOM
     }
 
+    /// Whether one more packet of our own may be sealed, to an address that no train goes to yet: a
+    /// buffer for it and one for its train, and a place for that.
+    #[inline]
+    pub(crate) fn takes_one(&self) -> bool {
+        self.tunnel.wire.room() > 0 && self.tunnel.arena.available() > 1
+    }
+
     /// Received, originated, sent and consumed, in segments.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.tunnel.ledger

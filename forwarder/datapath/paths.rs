@@ -235,7 +235,7 @@ impl Paths {
             let live = self.follow(now, number, lanes).is_some();
             let path = &mut self.paths[number];
             let is_new = !live && path.size.is_guessed();
-            if is_new && path.greet_at <= now.time && !out.is_crowded() {
+            if is_new && path.greet_at <= now.time && out.takes_one() {
                 path.greet_at = now.time + GREET;
                 lanes.greet(now, number as u32, out);
             }
