@@ -11,6 +11,7 @@
 
 mod clock;
 mod cmsg;
+mod devices;
 mod dropped;
 mod engine;
 mod epoll;
@@ -31,9 +32,10 @@ mod vnet;
 mod waker;
 
 pub use clock::{now, random};
+pub use devices::Budget;
 pub use dropped::Dropped;
 pub use engine::{Engine, Sent};
-pub use epoll::{Budget, Epoll};
+pub use epoll::Epoll;
 pub use error::{EngineError, TunError, UdpError};
 pub use features::Feature;
 pub use link::{Link, LinkState, interface_index};
