@@ -16,7 +16,8 @@ mod shape;
 pub mod tree;
 
 pub use node::{
-    Cluster, Config, Mtu, OnCrash, Probe, Remote, Tun, TunIntercept, WORKERS_MAX, Wire, Workers,
+    Cluster, Config, Engine, Mtu, OnCrash, Probe, Remote, Tun, TunIntercept, WORKERS_MAX, Wire,
+    Workers,
 };
 pub use problem::{Place, Problem};
 pub use reader::{Fields, Reader};

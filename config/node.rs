@@ -32,6 +32,8 @@ pub struct Config {
     pub wire: Wire,
     /// How many workers.
     pub workers: Workers,
+    /// By what they move them.
+    pub engine: Engine,
     /// How many lanes this node publishes.
     pub lanes: u16,
     /// How many flows all workers together remember at most.
@@ -114,6 +116,17 @@ pub enum Workers {
     Auto,
     /// So many.
     Count(u16),
+}
+
+/// By what workers move packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// What was measured to be faster, of what runs here.
+    Auto,
+    /// epoll and plain calls.
+    Epoll,
+    /// io_uring, or epoll where the kernel or a container's profile refuses it.
+    Uring,
 }
 
 /// How peers are asked whether they answer.
@@ -247,6 +260,7 @@ wire: {listen: \"192.0.2.1:51871\"}
         assert_eq!(config.tun.intercept, TunIntercept::All);
         assert_eq!(config.tun.on_crash, OnCrash::Closed);
         assert_eq!(config.workers, Workers::Auto);
+        assert_eq!(config.engine, Engine::Auto);
         assert_eq!((config.lanes, config.flows_max), (4, 262_144));
         assert_eq!((config.probe.interval_ms, config.probe.count), (200, 3));
     }
@@ -268,10 +282,11 @@ wire: {listen: \"192.0.2.1:51871\"}
         let text = GOOD.replace(
             "listen: \"192.0.2.1:51871\"",
             "listen: [\"192.0.2.1:51871\", \"[2001:db8::1]:51871\"]",
-        ) + "workers: 2\nlanes: 8\npods: {tun: {mtu: 1420, intercept: mesh, onCrash: open}}\n";
+        ) + "workers: 2\nengine: uring\nlanes: 8\npods: {tun: {mtu: 1420, intercept: mesh, onCrash: open}}\n";
         let config = parse(&text).unwrap();
         assert_eq!(config.wire.listen.len(), 2);
         assert_eq!(config.workers, Workers::Count(2));
+        assert_eq!(config.engine, Engine::Uring);
         assert_eq!(config.lanes, 8);
         assert_eq!(config.tun.mtu, Mtu::Bytes(1420));
         assert_eq!(config.tun.intercept, TunIntercept::Mesh);
@@ -400,6 +415,13 @@ wire: {listen: \"192.0.2.1:51871\"}
                 "workers: 2\npods: {tun: {name: fifteen-letters}}\nwire: {",
                 vec![
                     "eu-1.yaml:7:20: `pods.tun.name` makes fifteen-letters1 of worker 1's, which is too long | a device's name has 1 to 15 characters",
+                ],
+            ),
+            (
+                "wire: {",
+                "engine: io_uring\nwire: {",
+                vec![
+                    "eu-1.yaml:6:9: `engine` cannot be \"io_uring\" | write one of: auto, epoll, uring",
                 ],
             ),
             (

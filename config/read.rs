@@ -7,7 +7,7 @@ use packet::Prefix;
 
 use crate::tree::{Tree, Value};
 use crate::{
-    Cluster, Config, Fields, Mtu, OnCrash, Place, Probe, Reader, Remote, Tun, TunIntercept,
+    Cluster, Config, Engine, Fields, Mtu, OnCrash, Place, Probe, Reader, Remote, Tun, TunIntercept,
     WORKERS_MAX, Wire, Workers, shape,
 };
 
@@ -16,7 +16,7 @@ const PREFIX: &str =
     "a prefix, such as 10.2.0.0/16 or \"fd10:2::/64\", with zeros behind its length";
 
 /// The keys of the file.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "cluster",
     "node",
     "stateDir",
@@ -26,6 +26,7 @@ const KEYS: [&str; 12] = [
     "pods",
     "wire",
     "workers",
+    "engine",
     "lanes",
     "flows",
     "probe",
@@ -63,6 +64,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<
         Some(tree) => workers(reader, tree, lanes.unwrap_or(u16::MAX)),
         None => Some(Workers::Auto),
     };
+    let engine = engine(reader, top.get("engine"));
     let tun = tun(reader, top.get("pods"), workers, lanes.unwrap_or(1));
     let wire = top
         .need(
@@ -84,6 +86,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<
         tun: tun?,
         wire: wire?,
         workers: workers?,
+        engine: engine?,
         lanes: lanes?,
         flows_max: flows_max?,
         probe: probe?,
@@ -272,6 +275,17 @@ fn workers(reader: &mut Reader<'_>, tree: &Tree, lanes: u16) -> Option<Workers> 
         reader.complain(tree.at, message, hint);
     }
     Some(Workers::Count(count))
+}
+
+fn engine(reader: &mut Reader<'_>, tree: Option<&Tree>) -> Option<Engine> {
+    let words = [
+        ("auto", Engine::Auto),
+        ("epoll", Engine::Epoll),
+        ("uring", Engine::Uring),
+    ];
+    tree.map_or(Some(Engine::Auto), |tree| {
+        reader.word(tree, "`engine`", &words)
+    })
 }
 
 fn wire(reader: &mut Reader<'_>, tree: &Tree, lanes: u16) -> Option<Wire> {

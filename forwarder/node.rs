@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::Config;
 use datapath::{Forwarder, HealthChange, Settings, Share};
 use driver::{
-    Budget, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
+    Budget, EngineChoice, EngineError, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
     UdpSettings, Waker,
 };
 use tokio::sync::mpsc;
@@ -61,6 +61,15 @@ pub fn lane_keys(config: &Config) -> Result<Vec<PrivateKey>, KeyError> {
 pub fn workers(config: &Config) -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     config.workers.count(cores, config.lanes)
+}
+
+/// The engine that the node's file asks for.
+fn engine(config: &Config) -> EngineChoice {
+    match config.engine {
+        config::Engine::Auto => EngineChoice::Auto,
+        config::Engine::Epoll => EngineChoice::Epoll,
+        config::Engine::Uring => EngineChoice::Uring,
+    }
 }
 
 /// Where lane `number` listens: the node's addresses, and its port plus the number.
@@ -155,7 +164,7 @@ impl Workshop {
         let waker = self.wakers[place].clone();
         let worker = Worker::new(
             number,
-            Epoll::woken_by(waker, tun, sockets, Budget::default())?,
+            engine(config).open(waker, tun, sockets, Budget::default())?,
             Forwarder::new(self.settings()?, share, lanes),
             Arc::clone(&self.mailboxes[place]),
             self.neighbours[place].successor(),

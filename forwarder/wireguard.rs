@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use datapath::{Forwarder, Settings};
 use driver::{
-    Budget, Engine, EngineError, Epoll, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
-    UdpSettings,
+    Budget, Engine, EngineChoice, EngineError, Tun, TunError, TunOffloads, TunSettings, Udp,
+    UdpError, UdpSettings, Waker,
 };
 use tunnel::Lane;
 
@@ -70,7 +70,7 @@ pub enum WireguardError {
 ///
 /// # Errors
 /// [`WireguardError`] if it cannot be made, or the devices fail.
-pub fn run(name: &str, up: impl FnOnce()) -> Result<(), WireguardError> {
+pub fn run(name: &str, engine: EngineChoice, up: impl FnOnce()) -> Result<(), WireguardError> {
     // First the socket: if another program runs this interface, nothing may be touched.
     let socket = Socket::listen(name)?;
     let tun = Tun::create(&TunSettings {
@@ -82,7 +82,8 @@ pub fn run(name: &str, up: impl FnOnce()) -> Result<(), WireguardError> {
     })?;
     let udp = Udp::bind(0, UdpSettings::any(0))?;
     let link = tun.link()?;
-    let engine = Epoll::new(tun, vec![udp], Budget::default())?;
+    let engine = engine.open(Waker::new()?, tun, vec![udp], Budget::default())?;
+    tell_engine(&engine);
     let lane = Lane::unkeyed(0, driver::random()?);
     let forwarder = Forwarder::plain(SETTINGS, lane);
     let mailbox = Arc::new(Mailbox::new(engine.waker()));
@@ -100,15 +101,24 @@ pub fn run(name: &str, up: impl FnOnce()) -> Result<(), WireguardError> {
     Ok(())
 }
 
+/// Nobody asks a plain interface for its status: the log says which engine runs, and why.
+fn tell_engine(engine: &impl Engine) {
+    for feature in engine.features() {
+        if let Some(name) = feature.name.strip_prefix("engine.") {
+            tracing::info!(engine = name, on = feature.on, why = feature.why);
+        }
+    }
+}
+
 /// Starts the interface in the background, and returns when it and its socket are there.
 ///
 /// # Errors
 /// [`WireguardError::NotUp`] when it ended instead, with the reason.
-pub fn detach(name: &str) -> Result<(), WireguardError> {
+pub fn detach(name: &str, engine: &str) -> Result<(), WireguardError> {
     let mut child = Command::new(std::env::current_exe()?)
         // Its file may be called farlane-wg, which takes no verb.
         .arg0("farlane")
-        .args(["wireguard", "--detached", name])
+        .args(["wireguard", "--detached", "--engine", engine, name])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // Whoever waits for the end of our output must not wait for its end.
@@ -147,12 +157,12 @@ fn first_words(says: impl Read) -> String {
 ///
 /// # Errors
 /// As [`run`].
-pub fn serve_detached(name: &str) -> Result<(), WireguardError> {
+pub fn serve_detached(name: &str, engine: EngineChoice) -> Result<(), WireguardError> {
     // A parent that is gone needs no answer.
     let say = |words: &dyn std::fmt::Display| {
         let _ = writeln!(std::io::stdout(), "{words}");
     };
-    let outcome = run(name, || say(&UP));
+    let outcome = run(name, engine, || say(&UP));
     if let Err(error) = &outcome {
         say(error);
     }

@@ -203,7 +203,7 @@ fn the_workers_of_plain_interfaces_allocate_nothing_once_warm() {
         .map(|number| {
             let name = plain.interfaces[number].name.clone();
             within(&plain.networks[number].name, "plain-worker", move || {
-                farlane::wireguard::run(&name, || {})
+                farlane::wireguard::run(&name, driver::EngineChoice::Auto, || {})
             })
         })
         .collect();

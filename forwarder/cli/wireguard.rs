@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use driver::EngineChoice;
 
 use super::Failure;
 use crate::wireguard;
@@ -20,20 +21,49 @@ pub(super) struct Wireguard {
     /// Stay in the foreground, with the log on standard error
     #[arg(short, long)]
     foreground: bool,
+    /// What moves the packets
+    #[arg(long, default_value = "auto")]
+    engine: Engine,
     /// Be the program in the background, which tells its parent how it went
     #[arg(long, hide = true)]
     detached: bool,
+}
+
+/// The choices, as they are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Engine {
+    /// What was measured to be faster, of what runs here
+    Auto,
+    /// epoll and plain calls
+    Epoll,
+    /// io_uring, or epoll where that is refused
+    Uring,
+}
+
+impl Engine {
+    fn choice(self) -> EngineChoice {
+        match self {
+            Engine::Auto => EngineChoice::Auto,
+            Engine::Epoll => EngineChoice::Epoll,
+            Engine::Uring => EngineChoice::Uring,
+        }
+    }
+
+    fn word(self) -> String {
+        let word = self.to_possible_value();
+        word.map_or_else(String::new, |word| word.get_name().to_owned())
+    }
 }
 
 impl Wireguard {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         if self.foreground {
             super::log();
-            wireguard::run(&self.name, || {})?;
+            wireguard::run(&self.name, self.engine.choice(), || {})?;
         } else if self.detached {
-            wireguard::serve_detached(&self.name)?;
+            wireguard::serve_detached(&self.name, self.engine.choice())?;
         } else {
-            wireguard::detach(&self.name)?;
+            wireguard::detach(&self.name, &self.engine.word())?;
         }
         Ok(ExitCode::SUCCESS)
     }

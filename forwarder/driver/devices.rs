@@ -2,17 +2,17 @@
 //! may have more, reads until the kernel says that nothing is left or a budget is used up, and
 //! asks before it sleeps. How readiness is learnt is the engine's.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
-use std::io;
-
 use packet::{Arena, Batch, Datagrams, Frame, Packet};
 
 use crate::engine::Outcome;
 use crate::tun_io::is_deleted;
+use crate::udp::UdpSocket;
 use crate::udp_receive::Receiver;
 use crate::udp_transmit::Transmitter;
 use crate::{Dropped, EngineError, Feature, Sent, Tun, Udp, UdpError};
@@ -150,11 +150,31 @@ impl Devices {
     pub(crate) fn note_readable(&mut self, token: usize) {
         if token == TUN {
             self.tun_readable = true;
-        } else if let Some(socket) = token.checked_sub(SOCKETS).and_then(|place| {
-            let lane = self.lanes.get_mut(place / LANE_SOCKETS)?;
-            lane.sockets.get_mut(place % LANE_SOCKETS)
-        }) {
+        } else if let Some(socket) = self.socket_mut(token) {
             socket.readable = true;
+        }
+    }
+
+    /// There is room to send by what `token` names, and nobody waits for it any longer.
+    pub(crate) fn note_room(&mut self, token: usize) {
+        if token == TUN {
+            self.tun_watched = false;
+        } else if let Some(socket) = self.socket_mut(token) {
+            socket.watched = false;
+        }
+    }
+
+    fn socket_mut(&mut self, token: usize) -> Option<&mut UdpSocket> {
+        let place = token.checked_sub(SOCKETS)?;
+        let lane = self.lanes.get_mut(place / LANE_SOCKETS)?;
+        lane.sockets.get_mut(place % LANE_SOCKETS)
+    }
+
+    /// The descriptor that `token` names, unless that is the waker.
+    pub(crate) fn fd(&mut self, token: usize) -> Option<RawFd> {
+        match token {
+            TUN => Some(self.tun.as_fd().as_raw_fd()),
+            _ => Some(self.socket_mut(token)?.socket.as_raw_fd()),
         }
     }
 

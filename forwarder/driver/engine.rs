@@ -69,6 +69,53 @@ pub trait Engine: Send {
     fn addresses(&self, lane: u16) -> Vec<SocketAddr>;
 }
 
+/// The engine that was chosen at start.
+impl<E: Engine + ?Sized> Engine for Box<E> {
+    fn turn(
+        &mut self,
+        timeout: Option<Duration>,
+        arena: &mut Arena,
+        frames: &mut Batch<Frame>,
+        datagrams: &mut Batch<Datagrams>,
+    ) -> Result<(), EngineError> {
+        (**self).turn(timeout, arena, frames, datagrams)
+    }
+
+    fn transmit(
+        &mut self,
+        pods: &mut Batch<Packet>,
+        wire: &mut Batch<Datagrams>,
+        arena: &mut Arena,
+        sent: &mut Sent,
+    ) -> Result<(), EngineError> {
+        (**self).transmit(pods, wire, arena, sent)
+    }
+
+    fn waker(&self) -> Waker {
+        (**self).waker()
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        (**self).features()
+    }
+
+    fn listen(&mut self, lane: u16, addresses: &[SocketAddr]) -> Result<u16, UdpError> {
+        (**self).listen(lane, addresses)
+    }
+
+    fn set_mark(&mut self, mark: u32) -> Result<(), UdpError> {
+        (**self).set_mark(mark)
+    }
+
+    fn mark(&self) -> u32 {
+        (**self).mark()
+    }
+
+    fn addresses(&self, lane: u16) -> Vec<SocketAddr> {
+        (**self).addresses(lane)
+    }
+}
+
 /// What happened to segments that were to be sent, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {

@@ -23,6 +23,8 @@ pub struct Epoll {
     watch: Poller,
     waker: Waker,
     devices: Devices,
+    /// Why this is not the other engine.
+    why_not_uring: String,
 }
 
 impl Epoll {
@@ -64,12 +66,14 @@ impl Epoll {
             watch,
             waker,
             devices: Devices::new(tun, lanes, budget),
+            why_not_uring: String::new(),
         })
     }
 
-    /// The TUN.
-    pub fn tun(&self) -> &Tun {
-        &self.devices.tun
+    /// The same, which says why io_uring does not run.
+    pub(crate) fn in_place_of_uring(mut self, why: String) -> Epoll {
+        self.why_not_uring = why;
+        self
     }
 }
 
@@ -102,8 +106,10 @@ impl Engine for Epoll {
     }
 
     fn features(&self) -> Vec<Feature> {
-        self.devices
-            .features(vec![Feature::new("engine.epoll", true, "")])
+        self.devices.features(vec![
+            Feature::new("engine.epoll", true, ""),
+            Feature::new("engine.uring", false, self.why_not_uring.as_str()),
+        ])
     }
 
     fn listen(&mut self, lane: u16, addresses: &[SocketAddr]) -> Result<u16, UdpError> {

@@ -7,8 +7,10 @@
 //! and if not, why.
 //!
 //! Unsafe code stands only in the leaf files named after the kernel thing: `link`, `tun`, `tun_io`,
-//! `udp_receive`, `udp_transmit`, `sockaddr`, `sockopt`, `clock`, `waker`.
+//! `udp_receive`, `udp_transmit`, `sockaddr`, `sockopt`, `clock`, `waker`, and
+//! in `uring`'s `ring` and `writes`.
 
+mod choice;
 mod clock;
 mod cmsg;
 mod devices;
@@ -28,9 +30,11 @@ mod tun_io;
 mod udp;
 mod udp_receive;
 mod udp_transmit;
+mod uring;
 mod vnet;
 mod waker;
 
+pub use choice::EngineChoice;
 pub use clock::{now, random};
 pub use devices::Budget;
 pub use dropped::Dropped;
@@ -41,4 +45,5 @@ pub use features::Feature;
 pub use link::{Link, LinkState, interface_index};
 pub use tun::{Tun, TunOffloads, TunSettings};
 pub use udp::{Udp, UdpSettings};
+pub use uring::Uring;
 pub use waker::Waker;

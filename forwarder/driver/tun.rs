@@ -252,6 +252,11 @@ impl Tun {
             }
     }
 
+    /// Whether the device takes every packet as it is.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.offloads == TunOffloads::Udp
+    }
+
     /// What runs, and why not.
     pub(crate) fn features(&self) -> Vec<Feature> {
         [

@@ -147,7 +147,8 @@ pub(crate) fn is_deleted(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADFD)
 }
 
-fn cause(error: &io::Error) -> Dropped {
+/// Why a frame was not taken.
+pub(crate) fn cause(error: &io::Error) -> Dropped {
     match error.raw_os_error() {
         // `tun_get_user`: the interface is not up.
         Some(libc::EIO | libc::EBADFD) => Dropped::PodsDown,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct Waker(Arc<File>);
 
 impl Waker {
-    /// A waker for [`crate::Epoll::woken_by`].
+    /// A waker for [`crate::EngineChoice::open`].
     ///
     /// # Errors
     /// What the kernel says, where the process may not open more files.

@@ -206,7 +206,7 @@ fn a_super_packet_of_the_hosts_is_read_whole_and_without_offloads_in_pieces() {
             let payload = pattern(10_500, 5);
             let mut worker = Worker::new(tun("far0", offloads), Vec::new());
             ip("addr add 10.1.0.1/24 dev far0");
-            let is_whole = worker.engine.tun().offloads() == TunOffloads::Udp;
+            let is_whole = worker.is_on("tun.udpSegmentation");
             let expected = if is_whole { 1 } else { 11 };
             send_from_host(&payload, 1000);
             let came = worker.receive(expected, is_test_udp);

@@ -3,33 +3,56 @@
 
 pub(crate) mod build;
 
+use std::cell::Cell;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use driver::{
-    Budget, Dropped, Engine, EngineError, Epoll, Sent, Tun, TunOffloads, TunSettings, Udp,
-    UdpSettings,
+    Budget, Dropped, Engine, EngineChoice, EngineError, Sent, Tun, TunOffloads, TunSettings, Udp,
+    UdpSettings, Uring, Waker,
 };
 use packet::{Arena, Batch, Datagrams, Frame, Local, Offload, Packet, Path};
 
-/// Runs the test in a network namespace that lives as long as its thread. Without root it says
-/// that it is skipped, where `scripts/test` counts too.
-pub(crate) fn in_empty_network(name: &str, test: impl FnOnce() + Send + 'static) {
+thread_local! {
+    /// The engine that this thread's test is about.
+    static ENGINE: Cell<EngineChoice> = const { Cell::new(EngineChoice::Epoll) };
+}
+
+/// Runs the test with each engine, in a network namespace that lives as long as its thread. Without
+/// root, or without the engine, it says that it is skipped, where `scripts/test` counts too.
+pub(crate) fn in_empty_network(name: &str, test: impl Fn() + Clone + Send + 'static) {
     // SAFETY: geteuid always succeeds and touches no memory.
     if unsafe { libc::geteuid() } != 0 {
         return skip(name, "network namespaces need root");
     }
-    let thread = std::thread::spawn(|| {
-        // SAFETY: unshare of the network namespace moves this thread alone, and touches no memory.
-        let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-        ip("link set lo up");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+    for choice in [EngineChoice::Epoll, EngineChoice::Uring] {
+        let (test, name) = (test.clone(), format!("{name} ({choice:?})"));
+        let thread = std::thread::spawn(move || {
+            // SAFETY: unshare of the network namespace moves this thread alone, and touches no
+            // memory.
+            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+            ip("link set lo up");
+            ENGINE.set(choice);
+            match has(choice) {
+                Ok(()) => test(),
+                Err(why) => skip(&name, &why),
+            }
+        });
+        if let Err(panic) = thread.join() {
+            eprintln!("with the engine {choice:?}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Whether this machine has the engine.
+fn has(choice: EngineChoice) -> Result<(), String> {
+    match choice {
+        EngineChoice::Uring => Uring::try_on(&tun("try%d", TunOffloads::Udp)),
+        _ => Ok(()),
     }
 }
 
@@ -71,7 +94,7 @@ pub(crate) fn tun(name: &str, offloads: TunOffloads) -> Tun {
 
 /// A worker without a core.
 pub(crate) struct Worker {
-    pub(crate) engine: Epoll,
+    pub(crate) engine: Box<dyn Engine>,
     pub(crate) arena: Arena,
     pub(crate) frames: Batch<Frame>,
     pub(crate) datagrams: Batch<Datagrams>,
@@ -86,15 +109,19 @@ impl Worker {
     }
 
     pub(crate) fn with_budget(tun: Tun, lanes: Vec<Udp>, budget: Budget) -> Worker {
-        Worker {
-            engine: Epoll::new(tun, lanes, budget).unwrap(),
+        let choice = ENGINE.get();
+        let engine = choice.open(Waker::new().unwrap(), tun, lanes, budget);
+        let worker = Worker {
+            engine: engine.unwrap(),
             arena: Arena::new(0, 512),
             frames: Batch::with_limit(256),
             datagrams: Batch::with_limit(256),
             pods: Batch::with_limit(256),
             wire: Batch::with_limit(256),
             sent: Sent::default(),
-        }
+        };
+        assert_eq!(worker.is_on("engine.uring"), choice == EngineChoice::Uring);
+        worker
     }
 
     /// One turn that waits for at most `timeout_ms`.
