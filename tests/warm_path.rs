@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use common::manifests::{cluster_ips, service};
 use common::{Topology, eventually, may_run};
+use driver::EngineChoice;
 use wireguard::{Interface, Keys, Network};
 
 /// Counts what the threads that are watched allocate and free.
@@ -194,16 +195,26 @@ impl Plain {
 
 #[test]
 fn the_workers_of_plain_interfaces_allocate_nothing_once_warm() {
-    if !may_run("the_workers_of_plain_interfaces_allocate_nothing_once_warm") {
-        return;
+    if may_run("the_workers_of_plain_interfaces_allocate_nothing_once_warm") {
+        plain_workers_allocate_nothing(EngineChoice::Epoll);
     }
+}
+
+#[test]
+fn over_io_uring_they_allocate_nothing_either() {
+    if may_run("over_io_uring_they_allocate_nothing_either") {
+        plain_workers_allocate_nothing(EngineChoice::Uring);
+    }
+}
+
+fn plain_workers_allocate_nothing(engine: EngineChoice) {
     let _alone = alone();
     let plain = Plain::up();
     let programs: Vec<_> = (0..2)
         .map(|number| {
             let name = plain.interfaces[number].name.clone();
             within(&plain.networks[number].name, "plain-worker", move || {
-                farlane::wireguard::run(&name, driver::EngineChoice::Auto, || {})
+                farlane::wireguard::run(&name, engine, || {})
             })
         })
         .collect();
@@ -238,9 +249,19 @@ fn lane(address: &str) -> u16 {
 
 #[test]
 fn the_workers_of_two_nodes_allocate_nothing_once_warm() {
-    if !may_run("the_workers_of_two_nodes_allocate_nothing_once_warm") {
-        return;
+    if may_run("the_workers_of_two_nodes_allocate_nothing_once_warm") {
+        node_workers_allocate_nothing(config::Engine::Epoll);
     }
+}
+
+#[test]
+fn over_io_uring_the_workers_of_two_nodes_allocate_nothing_either() {
+    if may_run("over_io_uring_the_workers_of_two_nodes_allocate_nothing_either") {
+        node_workers_allocate_nothing(config::Engine::Uring);
+    }
+}
+
+fn node_workers_allocate_nothing(engine: config::Engine) {
     let _alone = alone();
     let pods = ["client", "guest", "second", "third"].map(|name| format!("eu-1/{name}"));
     let pods = pods.iter().map(String::as_str).chain(["us-1/web"]);
@@ -254,6 +275,7 @@ fn the_workers_of_two_nodes_allocate_nothing_once_warm() {
             let mut config =
                 config::Config::load(world.node_file(node).as_ref()).expect("its file");
             config.workers = config::Workers::Count(2);
+            config.engine = engine;
             within(&world.namespace(node), node, move || {
                 farlane::node::run(config)
             })

@@ -64,6 +64,12 @@ pub(crate) fn eventually(within: Duration, mut question: impl FnMut() -> bool) -
     }
 }
 
+/// The engine that the programs under test are told to take: what `FARLANE_TEST_ENGINE` says, for a
+/// whole run of the tests, else theirs to choose.
+pub(crate) fn engine() -> String {
+    std::env::var("FARLANE_TEST_ENGINE").unwrap_or_else(|_| "auto".into())
+}
+
 /// One pod: a network namespace with two addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Pod {
@@ -111,6 +117,13 @@ impl Topology {
             .flat_map(|cluster| (1..=nodes).map(move |number| format!("{cluster}-{number}")))
             .collect();
         topology.script("files", &[topology.dir.display().to_string()]);
+        for node in &topology.nodes {
+            let mut file = fs::File::options()
+                .append(true)
+                .open(topology.node_file(node))
+                .unwrap();
+            writeln!(file, "engine: {}", engine()).unwrap();
+        }
         topology
     }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::common::{FARLANE, Output, Program, bounded, eventually};
+use crate::common::{FARLANE, Output, Program, bounded, engine, eventually};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -126,7 +126,8 @@ impl Interface {
 
     /// Starts `farlane wireguard` in the foreground, and waits until it answers.
     pub(crate) fn serve(&self, network: &Network) -> Program {
-        let command = [FARLANE, "wireguard", "--foreground", &self.name];
+        let (name, engine) = (&self.name, engine());
+        let command = [FARLANE, "wireguard", "--engine", &engine, "--foreground", name];
         self.serve_by(network, &command)
     }
 
