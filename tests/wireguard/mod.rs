@@ -127,7 +127,14 @@ impl Interface {
     /// Starts `farlane wireguard` in the foreground, and waits until it answers.
     pub(crate) fn serve(&self, network: &Network) -> Program {
         let (name, engine) = (&self.name, engine());
-        let command = [FARLANE, "wireguard", "--engine", &engine, "--foreground", name];
+        let command = [
+            FARLANE,
+            "wireguard",
+            "--engine",
+            &engine,
+            "--foreground",
+            name,
+        ];
         self.serve_by(network, &command)
     }
 

@@ -15,6 +15,7 @@ use packet::{Arena, Batch, Packet};
 use super::writes::{WRITES, Writes};
 use crate::devices::{Devices, WAKER, Watch, failed, named};
 use crate::engine::Outcome;
+use crate::udp_receive::EMPTY_IOVEC;
 use crate::{EngineError, Sent, Tun, Udp, Waker};
 
 /// What a completion is of, in the upper half of its `user_data`; which one, in the lower.
@@ -29,6 +30,9 @@ const KIND: u64 = !0 << 32;
 const SPARE: usize = 64;
 /// How long a trial, or the end of what is under way, may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A frame of no bytes.
+const NO_BYTES: &[libc::iovec; 2] = &[EMPTY_IOVEC; 2];
 
 /// The ring of one worker, and the frames that are under way by it.
 pub(super) struct Ring {
@@ -208,6 +212,8 @@ impl Ring {
             return;
         }
         let submitter = self.ring.submitter();
+        // What still waits to be submitted would hold a file again.
+        let _ = submitter.submit();
         // Nothing under way is no error of ours, and there is nothing to be done about another.
         let _ = submitter.register_sync_cancel(Some(Timespec::from(PATIENCE)), which);
         let _ = submitter.submit();
@@ -297,15 +303,13 @@ fn build(entries: u32, disabled: bool) -> io::Result<IoUring> {
 pub(super) fn try_on(tun: &Tun) -> Result<(), String> {
     let mut ring = build(8, false).map_err(|error| refusal(&error))?;
     let waker = Waker::new().map_err(|error| format!("no eventfd ({error})"))?;
-    let nothing = [const { crate::udp_receive::EMPTY_IOVEC }; 2];
     let poll = readable(WAKER, waker.fd().as_raw_fd());
-    let write = opcode::Writev::new(Fd(tun.as_fd().as_raw_fd()), nothing.as_ptr(), 2)
+    let write = opcode::Writev::new(Fd(tun.as_fd().as_raw_fd()), NO_BYTES.as_ptr(), 2)
         .rw_flags(libc::RWF_NOWAIT)
         .build()
         .user_data(FRAME);
     for entry in [&poll, &write] {
-        // SAFETY: a poll names no memory. The write names two iovecs of nothing, which outlive
-        // the ring: it is dropped first, at the end of this function at the latest.
+        // SAFETY: a poll names no memory, and the write two constant iovecs of nothing.
         let pushed = unsafe { ring.submission().push(entry) };
         pushed.map_err(|_| "the ring is too small".to_owned())?;
     }
