@@ -121,7 +121,7 @@ pub enum Workers {
 /// By what workers move packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// What was measured to be faster, of what runs here.
+    /// epoll, until the other is shown to be faster.
     Auto,
     /// epoll and plain calls.
     Epoll,

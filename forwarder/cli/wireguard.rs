@@ -32,7 +32,7 @@ pub(super) struct Wireguard {
 /// The choices, as they are written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Engine {
-    /// What was measured to be faster, of what runs here
+    /// epoll, until the other is shown to be faster
     Auto,
     /// epoll and plain calls
     Epoll,

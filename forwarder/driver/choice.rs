@@ -5,7 +5,7 @@ use crate::{Budget, Engine, EngineError, Epoll, Tun, Udp, Uring, Waker};
 /// Which engine is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// The one that was measured to be faster, or the other where that cannot run.
+    /// epoll: nothing that was measured shows the other to be faster (`uring.rs` has the figures).
     #[default]
     Auto,
     /// epoll and plain calls.
