@@ -7,7 +7,7 @@
 //! and if not, why.
 //!
 //! Unsafe code stands only in the leaf files named after the kernel thing: `link`, `tun`, `tun_io`,
-//! `udp_receive`, `udp_transmit`, `sockaddr`, `sockopt`, `clock`, `waker`, and
+//! `udp_receive`, `udp_transmit`, `volley`, `sockaddr`, `sockopt`, `clock`, `waker`, and
 //! in `uring`'s `ring` and `writes`.
 
 mod choice;
@@ -32,6 +32,7 @@ mod udp_receive;
 mod udp_transmit;
 mod uring;
 mod vnet;
+mod volley;
 mod waker;
 
 pub use choice::EngineChoice;
@@ -46,4 +47,5 @@ pub use link::{Link, LinkState, interface_index};
 pub use tun::{Tun, TunOffloads, TunSettings};
 pub use udp::{Udp, UdpSettings};
 pub use uring::Uring;
+pub use volley::Volley;
 pub use waker::Waker;
