@@ -5,6 +5,7 @@ mod check;
 mod clean;
 mod explain;
 mod key;
+mod lab;
 mod node;
 mod run;
 mod status;
@@ -56,6 +57,8 @@ enum Verb {
     Clean(clean::Clean),
     /// Make a plain WireGuard interface for wg and wg-quick
     Wireguard(wireguard::Wireguard),
+    /// Measure tunnels on this machine, and compare what was measured
+    Lab(lab::Lab),
 }
 
 /// Where the running node listens.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
             Verb::Node(verb) => verb.run(),
             Verb::Clean(verb) => verb.run(),
             Verb::Wireguard(verb) => verb.run(),
+            Verb::Lab(verb) => verb.run(),
         }
     };
     outcome.unwrap_or_else(|failure| {

@@ -11,7 +11,7 @@ use tunnel::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 /// Name of the file in the node's `stateDir`, as `wg genkey` writes one.
-const FILE: &str = "private.key";
+pub(crate) const FILE: &str = "private.key";
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]

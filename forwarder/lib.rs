@@ -14,6 +14,7 @@
 //!   compiles to the host's rules and to the workers.
 //! - [`wireguard`] is a plain interface for `wg`, by the same worker.
 //! - [`cli`] has one file per verb.
+//! - `lab` measures tunnels in network namespaces of this machine: ours and others, in turn.
 //!
 //! A packet's way out: `driver::Tun` → `packet::Packet::parse` → `datapath` (flow table; on a miss
 //! the snapshot decides: identity, service, policy, route) → translation → `tunnel::Lane::seal` →
@@ -26,6 +27,7 @@ pub mod control;
 pub mod crew;
 pub mod explain;
 pub mod keys;
+mod lab;
 pub mod mailbox;
 pub mod neighbours;
 #[cfg(test)]

@@ -1,0 +1,103 @@
+//! The hidden verbs of `farlane lab`: what runs inside the pods.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::super::Failure;
+use crate::lab::traffic::{connections, datagrams, round_trips};
+
+/// Each prints one JSON object on one line, servers `ready` before.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Tool {
+    /// Send numbered UDP datagrams
+    #[command(hide = true)]
+    Generate {
+        to: SocketAddr,
+        #[arg(long, default_value_t = 64)]
+        bytes: usize,
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+        /// Datagrams a second; without it as many as possible
+        #[arg(long)]
+        rate: Option<f64>,
+    },
+    /// Count UDP datagrams until none comes any more
+    #[command(hide = true)]
+    Receive {
+        port: u16,
+        #[arg(long, default_value_t = 400)]
+        quiet_ms: u64,
+    },
+    /// Send UDP datagrams back
+    #[command(hide = true)]
+    Echo { port: u16 },
+    /// Measure round trips to an echo
+    #[command(hide = true)]
+    Ask {
+        to: SocketAddr,
+        #[arg(long, default_value_t = 10)]
+        count: u64,
+        #[arg(long, default_value_t = 0)]
+        gap_us: u64,
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+    },
+    /// Answer a byte on each TCP connection
+    #[command(hide = true)]
+    Accept { port: u16 },
+    /// Make new TCP connections
+    #[command(hide = true)]
+    Connect {
+        to: SocketAddr,
+        #[arg(long, default_value_t = 32)]
+        clients: usize,
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+    },
+}
+
+impl Tool {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        let said = match *self {
+            Tool::Generate {
+                to,
+                bytes,
+                seconds,
+                rate,
+            } => {
+                let rate = rate.filter(|rate| *rate > 0.0);
+                serde_json::to_string(&datagrams::generate(to, bytes, length(seconds)?, rate)?)?
+            }
+            Tool::Receive { port, quiet_ms } => {
+                let quiet = Duration::from_millis(quiet_ms.max(1));
+                serde_json::to_string(&datagrams::receive(port, quiet)?)?
+            }
+            Tool::Echo { port } => return Ok(round_trips::echo(port).map(|()| ExitCode::SUCCESS)?),
+            Tool::Ask {
+                to,
+                count,
+                gap_us,
+                seconds,
+            } => {
+                let gap = Duration::from_micros(gap_us);
+                serde_json::to_string(&round_trips::ask(to, count, gap, length(seconds)?)?)?
+            }
+            Tool::Accept { port } => {
+                return Ok(connections::accept(port).map(|()| ExitCode::SUCCESS)?);
+            }
+            Tool::Connect {
+                to,
+                clients,
+                seconds,
+            } => serde_json::to_string(&connections::connect(to, clients, length(seconds)?)?)?,
+        };
+        println!("{said}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn length(seconds: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| format!("--seconds {seconds}: {error}").into())
+}

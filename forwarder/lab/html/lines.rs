@@ -1,0 +1,92 @@
+//! Packets a second against their size: a line a peer.
+
+use super::svg::{Svg, apart, color, step};
+use crate::lab::measure::show;
+use crate::lab::report::Report;
+
+const SIZE: (f64, f64) = (700.0, 300.0);
+const LEFT: f64 = 46.0;
+const RIGHT: f64 = 96.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 32.0;
+
+/// Measures by bytes of payload.
+const SIZES: [(&str, f64); 4] = [
+    ("flood64BytePacketsPerSecond", 64.0),
+    ("flood200BytePacketsPerSecond", 200.0),
+    ("flood600BytePacketsPerSecond", 600.0),
+    ("flood1372BytePacketsPerSecond", 1_372.0),
+];
+
+/// The drawing; nothing where no peer has a value.
+pub(super) fn draw(report: &Report) -> Option<String> {
+    let points = |peer: &str| -> Vec<(f64, f64)> {
+        let all = SIZES.iter();
+        let all = all.filter_map(|(key, size)| Some((*size, report.median(key, peer)? / 1_000.0)));
+        all.collect()
+    };
+    let peers = report.peers.iter().enumerate();
+    let lines: Vec<(usize, &str, Vec<(f64, f64)>)> = peers
+        .map(|(index, peer)| (index, peer.name.as_str(), points(&peer.name)))
+        .filter(|(_, _, points)| !points.is_empty())
+        .collect();
+    let values = lines
+        .iter()
+        .flat_map(|(_, _, points)| points.iter().map(|(_, kpps)| *kpps));
+    let most = values.reduce(f64::max)?.max(1e-3) * 1.06;
+    let said: Vec<String> = lines
+        .iter()
+        .map(|(_, peer, points)| say(peer, points))
+        .collect();
+    let title = "Thousands of datagrams a second by bytes of payload";
+    let mut svg = Svg::new(SIZE.0, SIZE.1, title, &said.join("; "));
+    let (width, height) = (SIZE.0 - LEFT - RIGHT, SIZE.1 - TOP - BOTTOM);
+    let x = |bytes: f64| LEFT + width * bytes / SIZES[SIZES.len() - 1].1;
+    let y = |kpps: f64| TOP + height * (1.0 - kpps / most);
+    let mut grid = 0.0;
+    while grid <= most {
+        svg.line("grid", (LEFT, y(grid)), (LEFT + width, y(grid)));
+        svg.text(
+            "tick",
+            "end",
+            (LEFT - 7.0, y(grid) + 4.0),
+            &format!("{grid}"),
+        );
+        grid += step(most);
+    }
+    for (_, bytes) in SIZES {
+        svg.line("grid", (x(bytes), TOP), (x(bytes), TOP + height));
+        svg.text(
+            "tick",
+            "middle",
+            (x(bytes), SIZE.1 - 12.0),
+            &format!("{bytes} B"),
+        );
+    }
+    let ends: Vec<f64> = lines
+        .iter()
+        .map(|(_, _, points)| y(points[points.len() - 1].1))
+        .collect();
+    let heights = apart(&ends, 15.0, (TOP + 4.0, TOP + height));
+    for (number, (index, peer, points)) in lines.iter().enumerate().rev() {
+        let class = color(*index, peer);
+        let drawn: Vec<(f64, f64)> = points
+            .iter()
+            .map(|(bytes, kpps)| (x(*bytes), y(*kpps)))
+            .collect();
+        svg.path(&format!("curve {class}"), &drawn);
+        for point in drawn {
+            svg.circle(&format!("point {class}"), point, 3.5);
+        }
+        let at = (LEFT + width + 10.0, heights[number] + 4.0);
+        svg.text(&format!("end {class}"), "start", at, peer);
+    }
+    Some(svg.finish())
+}
+
+fn say(peer: &str, points: &[(f64, f64)]) -> String {
+    let all = points
+        .iter()
+        .map(|(bytes, kpps)| format!("{} kpps of {bytes} B", show(*kpps)));
+    format!("{peer} {}", all.collect::<Vec<String>>().join(", "))
+}
