@@ -9,12 +9,14 @@
 
 pub(crate) mod bench;
 pub(crate) mod compare;
+pub(crate) mod demo;
 pub(crate) mod error;
 pub(crate) mod html;
 pub(crate) mod interrupt;
 pub(crate) mod machine;
 pub(crate) mod measure;
 mod nebula;
+mod nodes;
 pub(crate) mod peer;
 mod program;
 mod progress;

@@ -2,6 +2,8 @@
 
 mod bench;
 mod compare;
+mod demo;
+mod show;
 mod tools;
 
 use std::os::unix::fs::MetadataExt;
@@ -10,10 +12,10 @@ use std::process::ExitCode;
 use super::Failure;
 use crate::lab::error::LabError;
 use crate::lab::interrupt::Interrupt;
-use crate::lab::peer::{self, NODE, Peer, on_path};
+use crate::lab::peer::{NODE, Peer, on_path};
 use crate::lab::record::{self, Left};
 use crate::lab::tunnel::{ECHO_PORT, IPERF_PORT, Tunnel};
-use crate::lab::world::{self, CLIENT, NODES, SERVER, World};
+use crate::lab::world::{self, CLIENT, NODES, PODS, SERVER, World};
 
 /// Measure tunnels on this machine, and compare what was measured
 ///
@@ -32,16 +34,21 @@ Examples:
   farlane lab bench --quick                          does everything work, and about how fast?
   farlane lab bench --json a.json --html a.html      the whole sitting, for programs and for eyes
   farlane lab bench --only tcp --rounds 5 --peer wireguard-go=/opt/wireguard-go
+  farlane lab compare before.json after.json         what changed beyond noise?
   farlane lab up; farlane lab down                   two nodes to try things on";
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    /// Show what Farlane does: reach, services, throughput, fail-over between two clusters
+    Demo(demo::Demo),
     /// Put two nodes up, with a pod each, and leave them there
     Up(Up),
     /// Remove what `up` made, and what a killed run left
     Down(Down),
     /// Measure our tunnel and others in turn: throughput, packets, round trips, CPU, memory
     Bench(bench::Bench),
+    /// Show what `bench` has written: the table again, or the page
+    Show(show::Show),
     /// Show what changed beyond noise between two sittings
     Compare(compare::Compare),
     #[command(flatten)]
@@ -51,9 +58,11 @@ enum Verb {
 impl Lab {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.verb {
+            Verb::Demo(verb) => verb.run(),
             Verb::Up(verb) => verb.run(),
             Verb::Down(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),
+            Verb::Show(verb) => verb.run(),
             Verb::Compare(verb) => verb.run(),
             Verb::Tool(tool) => tool.run(),
         }
@@ -75,7 +84,7 @@ impl Up {
     fn run(&self) -> Result<ExitCode, Failure> {
         let interrupt = begin(&[])?;
         let peer = self.peer()?;
-        let mut world = World::up("up", peer.pod_mtu(), &interrupt)?;
+        let mut world = World::up("up", &PODS, peer.pod_mtu(), &interrupt)?;
         let tunnel = Tunnel::start(&mut world, &peer)?;
         world.serve(SERVER, "iperf3", &["iperf3", "-s"], &[])?;
         interrupt.check()?;
@@ -193,14 +202,10 @@ fn begin(more: &[(&'static str, &'static str)]) -> Result<Interrupt, Failure> {
         ("ss", "iproute2"),
     ];
     for (program, package) in always.iter().chain(more) {
-        if peer::on_path(program).is_none() {
+        if on_path(program).is_none() {
             return Err(LabError::Missing { program, package }.into());
         }
     }
-    debug_assert!(
-        on_path("sh").is_some(),
-        "programs are looked for where they are"
-    );
     name_leftovers(&record::left());
     Ok(Interrupt::watch()?)
 }

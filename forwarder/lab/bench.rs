@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::report::{FORMAT, Ledger, PeerInfo, Problem, Report, Trips};
 use super::stage::{Effort, Findings, Subject};
 use super::tunnel::Tunnel;
-use super::world::World;
+use super::world::{PODS, World};
 
 /// About how long a world takes to come and go.
 const WORLD_SECONDS: f64 = 4.0;
@@ -106,7 +106,7 @@ impl Sitting<'_> {
     fn turn(&mut self, peer: &Peer, round: usize) -> Result<(), LabError> {
         let plan = self.plan;
         self.step(peer, round, "two nodes, two pods", WORLD_SECONDS);
-        let mut world = World::up("bench", peer.pod_mtu(), self.interrupt)?;
+        let mut world = World::up("bench", &PODS, peer.pod_mtu(), self.interrupt)?;
         let tunnel = match Tunnel::start(&mut world, peer) {
             Ok(tunnel) => tunnel,
             Err(error) => return self.note(peer, round, "start", error),

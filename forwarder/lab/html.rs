@@ -207,7 +207,7 @@ fn panels(
     if measures.is_empty() {
         return Ok(());
     }
-    open(heading, meaning, page)?;
+    open(heading, meaning, "", page)?;
     // What has one unit has one scale, so that panels can be compared.
     let most = |unit: &str| {
         let same = measures.iter().filter(|measure| measure.unit == unit);
@@ -232,6 +232,7 @@ fn round_trips(report: &Report, page: &mut String) -> std::fmt::Result {
         "Round trips",
         "How long a small datagram takes there and back, by percentile: the right end is the worst \
          in a thousand. Both axes are logarithmic; lower is better.",
+        " wide",
         page,
     )?;
     for (situation, title) in SITUATIONS {
@@ -250,17 +251,19 @@ fn sizes(report: &Report, page: &mut String) -> std::fmt::Result {
         "Packets by size",
         "Thousands of datagrams a second that arrive when a pod sends as fast as it can; more is \
          better.",
+        " whole",
         page,
     )?;
     figure("UDP flood, kpps by bytes of payload", &drawn, page)?;
     page.write_str("</div>\n</section>\n")
 }
 
-fn open(heading: &str, meaning: &str, page: &mut String) -> std::fmt::Result {
+/// Begins a section of panels: three in a row, or `wide` ones in two, or `whole` ones.
+fn open(heading: &str, meaning: &str, width: &str, page: &mut String) -> std::fmt::Result {
     let id = heading.to_lowercase().replace(' ', "-");
     writeln!(
         page,
-        "<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{}</h2>\n<p>{}</p>\n<div class=\"panels\">",
+        "<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{}</h2>\n<p>{}</p>\n<div class=\"panels{width}\">",
         escape(heading),
         escape(meaning)
     )

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::LabError;
 use super::nebula;
+use super::nodes;
 use super::peer::{Kind, Peer};
 use super::world::{CLIENT, NODES, Node, SERVER, SERVER_ADDRESS, World};
 use crate::keys;
@@ -66,7 +67,7 @@ impl Tunnel {
 
     /// Waits until the server's echo comes back.
     fn wait(&self, world: &mut World, peer: &Peer) -> Result<(), LabError> {
-        world.serve_own(SERVER, "echo", ECHO_PORT)?;
+        world.serve_own(SERVER, &["echo", &ECHO_PORT.to_string()])?;
         let farlane = world.farlane.display().to_string();
         let to = format!("{}:{ECHO_PORT}", self.address);
         let ask = [&farlane, "lab", "ask", &to, "--count", "1"];
@@ -185,46 +186,10 @@ fn run_nodes(world: &mut World) -> Result<Vec<u32>, LabError> {
             "eu" => SERVICE,
             _ => Ipv4Addr::new(10, 102, 0, 52),
         };
-        put(world, node, "policy.yaml", POLICY)?;
-        put(world, node, "service.yaml", &service(cluster_ip))?;
+        nodes::apply(world, node.cluster, "policy.yaml", POLICY)?;
+        nodes::apply(world, node.cluster, "service.yaml", &service(cluster_ip))?;
     }
-    let farlane = world.farlane.display().to_string();
-    let file = |world: &World, node: &Node, name: &str| {
-        world.dir().join(node.name).join(name).display().to_string()
-    };
-    for node in &NODES {
-        let config = file(world, node, "node.yaml");
-        let object = world.run(node.name, &[&farlane, "node", "--config", &config])?;
-        put(world, node, &format!("node-{}.yaml", node.name), &object)?;
-    }
-    let mut processes = Vec::new();
-    for node in &NODES {
-        let config = file(world, node, "node.yaml");
-        let pid = world.serve(
-            node.name,
-            "node",
-            &[&farlane, "run", "--config", &config],
-            &[],
-        )?;
-        processes.push(pid);
-        let socket = file(world, node, "farlane.sock");
-        let status = [&farlane, "status", "--json", "--socket", &socket];
-        let ready = || world.run(node.name, &status).is_ok();
-        if !world.interrupt().clone().eventually(PATIENCE, ready)? {
-            let said = format!("it does not answer:\n{}", world.last_words(pid));
-            return Err(LabError::step(
-                format!("farlane run on {}", node.name),
-                said,
-            ));
-        }
-    }
-    Ok(processes)
-}
-
-/// Puts a manifest among those of a node's cluster, before the node runs.
-fn put(world: &World, node: &Node, name: &str, text: &str) -> Result<(), LabError> {
-    let path = world.dir().join("manifests").join(node.cluster).join(name);
-    std::fs::write(&path, text).map_err(|error| LabError::file(&path, error))
+    nodes::start(world)
 }
 
 /// The client's pods of all clusters may reach the server's ports, nobody else.

@@ -17,11 +17,13 @@ use super::program::{self, Output, Program};
 use super::record::{Left, Record};
 
 const TOPOLOGY: &str = include_str!("../../scripts/topology");
+/// Where programs for wg(8) have their sockets.
+const WIREGUARD_SOCKETS: &str = "/var/run/wireguard";
 /// More than enough for anything that only sets up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pods, as `scripts/topology` names them.
-const PODS: [&str; 2] = ["eu-1/client", "us-1/server"];
+/// The pods between which is measured, as `scripts/topology` names them.
+pub(crate) const PODS: [&str; 2] = ["eu-1/client", "us-1/server"];
 /// Where the client's pod is.
 pub(crate) const CLIENT: &str = "eu-1-client";
 /// Where the server's pod is.
@@ -69,6 +71,47 @@ impl Node {
     }
 }
 
+/// One pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pod {
+    /// `NODE/NAME`.
+    pub(crate) label: String,
+    pub(crate) node: String,
+    pub(crate) name: String,
+    /// Its namespace's name behind the run's.
+    pub(crate) place: String,
+    pub(crate) v4: String,
+    pub(crate) v6: String,
+}
+
+impl Pod {
+    /// From a line of `scripts/topology pods`.
+    fn parse(line: &str) -> Option<Pod> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [node, name, namespace, v4, v6] = words.as_slice() else {
+            return None;
+        };
+        Some(Pod {
+            label: format!("{node}/{name}"),
+            node: (*node).to_owned(),
+            name: (*name).to_owned(),
+            place: namespace.split_once('-')?.1.to_owned(),
+            v4: (*v4).to_owned(),
+            v6: (*v6).to_owned(),
+        })
+    }
+
+    /// `eu` or `us`.
+    pub(crate) fn cluster(&self) -> &str {
+        self.node.split('-').next().unwrap_or_default()
+    }
+
+    /// Its address of a family, `IPv4` or `IPv6`.
+    pub(crate) fn address(&self, family: &str) -> &str {
+        if family == "IPv6" { &self.v6 } else { &self.v4 }
+    }
+}
+
 /// The world of one turn; dropped, it is gone from the machine.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -81,11 +124,17 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Builds it, with this MTU for the pods, on behalf of `farlane lab VERB`.
+    /// Builds it, with these pods (`NODE/NAME`) and this MTU for them, on behalf of
+    /// `farlane lab VERB`.
     ///
     /// # Errors
     /// [`LabError`]; nothing is left then.
-    pub(crate) fn up(verb: &str, mtu: u16, interrupt: &Interrupt) -> Result<World, LabError> {
+    pub(crate) fn up(
+        verb: &str,
+        pods: &[&str],
+        mtu: u16,
+        interrupt: &Interrupt,
+    ) -> Result<World, LabError> {
         let farlane = std::env::current_exe();
         let farlane = farlane.map_err(|error| LabError::step("find this program", error))?;
         // From here on whatever is there is taken away with this.
@@ -101,7 +150,11 @@ impl World {
             .create(world.dir())
             .map_err(|error| LabError::file(world.dir(), error))?;
         let mtu = mtu.to_string();
-        let up = topology("up", world.name(), &[&["--mtu", &mtu], &PODS[..]].concat());
+        let up = topology(
+            "up",
+            world.name(),
+            &[&["--mtu", mtu.as_str()], pods].concat(),
+        );
         // It takes a second or two; cut short, it would leave what it has made so far.
         let built = program::run(&mut { up }, &Interrupt::default(), PATIENCE);
         built.and_then(|_| interrupt.check())?;
@@ -131,8 +184,7 @@ impl World {
     /// A name for a device of a node that no other run has: `wg` knows interfaces by their sockets,
     /// which all namespaces share.
     pub(crate) fn device(&self, node: &Node) -> String {
-        let number = self.name().trim_start_matches("flab");
-        format!("fl{number}{}", node.cluster)
+        device(self.name(), node)
     }
 
     /// Writes node files and manifests of both clusters.
@@ -143,6 +195,16 @@ impl World {
         let dir = self.dir().display().to_string();
         let mut files = topology("files", self.name(), &[&dir]);
         program::run(&mut files, &self.interrupt, PATIENCE).map(|_| ())
+    }
+
+    /// All pods.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub(crate) fn pods(&self) -> Result<Vec<Pod>, LabError> {
+        let mut pods = topology("pods", self.name(), &[]);
+        let text = program::run(&mut pods, &self.interrupt, PATIENCE)?;
+        Ok(text.lines().filter_map(Pod::parse).collect())
     }
 
     /// Runs a program at a place to its end, and returns what it printed.
@@ -200,10 +262,10 @@ impl World {
     ///
     /// # Errors
     /// [`LabError`].
-    pub(crate) fn serve_own(&mut self, place: &str, verb: &str, port: u16) -> Result<(), LabError> {
-        let (farlane, port) = (self.farlane.display().to_string(), port.to_string());
-        let server = self.start(place, &[&farlane, "lab", verb, &port])?;
-        self.listening(&server, verb)?;
+    pub(crate) fn serve_own(&mut self, place: &str, words: &[&str]) -> Result<(), LabError> {
+        let farlane = self.farlane.display().to_string();
+        let server = self.start(place, &[&[farlane.as_str(), "lab"], words].concat())?;
+        self.listening(&server, words[0])?;
         self.programs.push(server);
         Ok(())
     }
@@ -276,6 +338,11 @@ fn take_down(run: &str, record: Option<&Record>) {
         &Interrupt::default(),
         PATIENCE,
     );
+    for node in &NODES {
+        // Those who were killed could not.
+        let socket = format!("{WIREGUARD_SOCKETS}/{}.sock", device(run, node));
+        let _ = std::fs::remove_file(socket);
+    }
     if let Some(record) = record {
         // Only what a record of ours names, at the place where ours are.
         if record.dir == std::env::temp_dir().join(format!("farlane-{run}")) {
@@ -283,6 +350,11 @@ fn take_down(run: &str, record: Option<&Record>) {
         }
         record.remove();
     }
+}
+
+/// `fl1f3aeu` of run `flab1f3a`: an interface's name has 15 letters at most.
+fn device(run: &str, node: &Node) -> String {
+    format!("fl{}{}", run.trim_start_matches("flab"), node.cluster)
 }
 
 fn topology(verb: &str, run: &str, words: &[&str]) -> Command {

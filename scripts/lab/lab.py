@@ -1,4 +1,4 @@
-"""Two clusters on this machine, for scripts/demo and scripts/bench-node: scripts/topology draws them, this drives them.
+"""Two clusters on this machine, for scripts/bench-node and its like: scripts/topology draws them, this drives them.
 
 A Lab is a context: whatever happens inside, also an interrupt, nothing of it stays on the machine."""
 import json

@@ -8,7 +8,7 @@ use crate::lab::bench::Plan;
 use crate::lab::error::LabError;
 use crate::lab::html;
 use crate::lab::measure::Stage;
-use crate::lab::peer::{PLAIN, Peer, REFERENCE};
+use crate::lab::peer::{Peer, REFERENCE};
 use crate::lab::stage::Effort;
 use crate::lab::table;
 
@@ -98,7 +98,6 @@ impl Bench {
             }
         }
         peers.retain(wanted);
-        debug_assert!(self.peers.contains(&PLAIN.to_owned()) || !peers.is_empty());
         let mut effort = match self.quick {
             true => Effort::quick(),
             false => Effort::thorough(),

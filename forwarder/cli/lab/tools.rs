@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::super::Failure;
-use crate::lab::traffic::{connections, datagrams, round_trips};
+use crate::lab::traffic::{attempts, connections, datagrams, round_trips};
 
 /// Each prints one JSON object on one line, servers `ready` before.
 #[derive(Debug, clap::Subcommand)]
@@ -46,6 +46,16 @@ pub(super) enum Tool {
     /// Answer a byte on each TCP connection
     #[command(hide = true)]
     Accept { port: u16 },
+    /// Answer every HTTP request with a name
+    #[command(hide = true)]
+    Answer { port: u16, name: String },
+    /// Ask over HTTP every 20 ms, and tell who answered
+    #[command(hide = true)]
+    Attempts {
+        to: SocketAddr,
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+    },
     /// Make new TCP connections
     #[command(hide = true)]
     Connect {
@@ -59,7 +69,7 @@ pub(super) enum Tool {
 
 impl Tool {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let said = match *self {
+        let said = match self {
             Tool::Generate {
                 to,
                 bytes,
@@ -67,34 +77,41 @@ impl Tool {
                 rate,
             } => {
                 let rate = rate.filter(|rate| *rate > 0.0);
-                serde_json::to_string(&datagrams::generate(to, bytes, length(seconds)?, rate)?)?
+                serde_json::to_string(&datagrams::generate(*to, *bytes, length(*seconds)?, rate)?)
             }
             Tool::Receive { port, quiet_ms } => {
-                let quiet = Duration::from_millis(quiet_ms.max(1));
-                serde_json::to_string(&datagrams::receive(port, quiet)?)?
+                let quiet = Duration::from_millis((*quiet_ms).max(1));
+                serde_json::to_string(&datagrams::receive(*port, quiet)?)
             }
-            Tool::Echo { port } => return Ok(round_trips::echo(port).map(|()| ExitCode::SUCCESS)?),
+            Tool::Echo { port } => return done(round_trips::echo(*port)),
             Tool::Ask {
                 to,
                 count,
                 gap_us,
                 seconds,
             } => {
-                let gap = Duration::from_micros(gap_us);
-                serde_json::to_string(&round_trips::ask(to, count, gap, length(seconds)?)?)?
+                let gap = Duration::from_micros(*gap_us);
+                serde_json::to_string(&round_trips::ask(*to, *count, gap, length(*seconds)?)?)
             }
-            Tool::Accept { port } => {
-                return Ok(connections::accept(port).map(|()| ExitCode::SUCCESS)?);
-            }
+            Tool::Accept { port } => return done(connections::accept(*port)),
             Tool::Connect {
                 to,
                 clients,
                 seconds,
-            } => serde_json::to_string(&connections::connect(to, clients, length(seconds)?)?)?,
+            } => serde_json::to_string(&connections::connect(*to, *clients, length(*seconds)?)?),
+            Tool::Answer { port, name } => return done(attempts::answer(*port, name)),
+            Tool::Attempts { to, seconds } => {
+                serde_json::to_string(&attempts::attempt(*to, length(*seconds)?)?)
+            }
         };
-        println!("{said}");
+        println!("{}", said?);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Of a server, which ends only where it could not begin.
+fn done(served: std::io::Result<()>) -> Result<ExitCode, Failure> {
+    Ok(served.map(|()| ExitCode::SUCCESS)?)
 }
 
 fn length(seconds: f64) -> Result<Duration, Failure> {

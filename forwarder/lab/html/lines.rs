@@ -4,9 +4,9 @@ use super::svg::{Svg, apart, color, step};
 use crate::lab::measure::show;
 use crate::lab::report::Report;
 
-const SIZE: (f64, f64) = (700.0, 300.0);
+const SIZE: (f64, f64) = (1_040.0, 320.0);
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 96.0;
+const RIGHT: f64 = 108.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 32.0;
 

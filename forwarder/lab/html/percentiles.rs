@@ -8,7 +8,7 @@ use crate::lab::statistics::{quantile, quantiles};
 
 const SIZE: (f64, f64) = (524.0, 290.0);
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 92.0;
+const RIGHT: f64 = 104.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 30.0;
 /// Powers of ten that the axis of percentiles has: to 99.9 %.

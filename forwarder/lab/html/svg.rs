@@ -126,9 +126,9 @@ pub(super) fn apart(wanted: &[f64], distance: f64, (top, bottom): (f64, f64)) ->
 
 /// A round number of about a fifth of `most`: the distance of grid lines.
 pub(super) fn step(most: f64) -> f64 {
-    let rough = (most / 4.0).max(1e-12);
+    let rough = (most / 5.0).max(1e-12);
     let power = 10f64.powf(rough.log10().floor());
-    let factor = [1.0, 2.0, 5.0, 10.0]
+    let factor = [1.0, 2.0, 2.5, 5.0, 10.0]
         .into_iter()
         .find(|factor| power * factor >= rough);
     power * factor.unwrap_or(10.0)
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn grid_lines_stand_at_round_numbers() {
-        for (most, wanted) in [(16.0, 5.0), (4.9, 2.0), (300.0, 100.0), (0.7, 0.2)] {
+        for (most, wanted) in [(16.0, 5.0), (4.9, 1.0), (120.0, 25.0), (0.7, 0.2)] {
             assert!((step(most) - wanted).abs() < 1e-9, "{most}: {}", step(most));
         }
     }

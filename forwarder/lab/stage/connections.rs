@@ -12,7 +12,8 @@ use crate::lab::world::{CLIENT, SERVER};
 const CLIENTS: &str = "32";
 
 pub(super) fn measure(subject: &mut Subject<'_>) -> Result<Findings, LabError> {
-    subject.world.serve_own(SERVER, "accept", ACCEPT_PORT)?;
+    let port = ACCEPT_PORT.to_string();
+    subject.world.serve_own(SERVER, &["accept", &port])?;
     let to = format!("{}:{ACCEPT_PORT}", subject.tunnel.service);
     let seconds = subject.effort.run_seconds.to_string();
     let words = ["connect", &to, "--clients", CLIENTS, "--seconds", &seconds];

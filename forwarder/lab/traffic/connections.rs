@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::say_ready;
+use super::{runtime, say_ready};
 
 /// What all clients together have done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -116,12 +116,6 @@ async fn receive(stream: &TcpStream) -> io::Result<()> {
             done => return done.map(|_| ()),
         }
     }
-}
-
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
 }
 
 #[cfg(test)]
