@@ -85,7 +85,7 @@ impl Up {
         let interrupt = begin(&[])?;
         let peer = self.peer()?;
         let mut world = World::up("up", &PODS, peer.pod_mtu(), &interrupt)?;
-        let tunnel = Tunnel::start(&mut world, &peer)?;
+        let tunnel = Tunnel::start(&mut world, &peer, None)?;
         world.serve(SERVER, "iperf3", &["iperf3", "-s"], &[])?;
         interrupt.check()?;
         let (run, server) = (world.name().to_owned(), tunnel.address);

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) effort: Effort,
     /// Name of the peer that ratios are against.
     pub(crate) reference: String,
+    /// What the link between the nodes does, as it was written; nothing where it is a good one.
+    pub(crate) link: Option<String>,
 }
 
 impl Plan {
@@ -82,6 +84,7 @@ impl Plan {
             machine: Machine::read(),
             rounds: self.rounds,
             run_seconds: self.effort.run_seconds,
+            link: self.link.clone(),
             measures: ledger.close(reference.as_deref()),
             reference,
             peers: self.peers.iter().map(info).collect(),
@@ -107,7 +110,7 @@ impl Sitting<'_> {
         let plan = self.plan;
         self.step(peer, round, "two nodes, two pods", WORLD_SECONDS);
         let mut world = World::up("bench", &PODS, peer.pod_mtu(), self.interrupt)?;
-        let tunnel = match Tunnel::start(&mut world, peer) {
+        let tunnel = match Tunnel::start(&mut world, peer, plan.link.as_deref()) {
             Ok(tunnel) => tunnel,
             Err(error) => return self.note(peer, round, "start", error),
         };

@@ -170,6 +170,15 @@ fn write_all(a: &Report, b: &Report, all: bool, text: &mut String) -> std::fmt::
         writeln!(text, "   A {}", a.machine.describe())?;
         writeln!(text, "   B {}", b.machine.describe())?;
     }
+    if a.link != b.link {
+        let name = |report: &Report| report.link.clone().unwrap_or("a good link".into());
+        writeln!(
+            text,
+            "not over the same link: A over {}, B over {}",
+            name(a),
+            name(b)
+        )?;
+    }
     let changes = changes(a, b);
     if changes.is_empty() {
         return writeln!(text, "nothing was measured in both");

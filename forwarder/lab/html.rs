@@ -141,6 +141,13 @@ fn header(report: &Report, page: &mut String) -> std::fmt::Result {
         duration(report.seconds),
         escape(&report.farlane),
     )?;
+    if let Some(link) = &report.link {
+        let link = escape(link);
+        writeln!(
+            page,
+            "<p class=\"facts\">Over a link with {link}, each way.</p>"
+        )?;
+    }
     page.write_str("<ul class=\"legend\">\n")?;
     for (index, peer) in report.peers.iter().enumerate() {
         let name = escape(&peer.name);

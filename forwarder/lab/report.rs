@@ -29,6 +29,9 @@ pub(crate) struct Report {
     pub(crate) rounds: usize,
     /// Length of one TCP run.
     pub(crate) run_seconds: f64,
+    /// What the link between the nodes did, such as `delay=20ms,loss=1%`; null for a good one.
+    #[serde(default)]
+    pub(crate) link: Option<String>,
     /// The peer that ratios are against, where it was measured.
     pub(crate) reference: Option<String>,
     pub(crate) peers: Vec<PeerInfo>,
@@ -264,6 +267,7 @@ pub(crate) mod tests {
             machine: Machine::read(),
             rounds,
             run_seconds: 5.0,
+            link: None,
             measures: ledger.close(reference.as_deref()),
             reference,
             peers: names

@@ -34,6 +34,9 @@ fn write_all(report: &Report, text: &mut String) -> std::fmt::Result {
         rounds,
         duration(report.seconds)
     )?;
+    if let Some(link) = &report.link {
+        writeln!(text, "over a link with {link}, each way")?;
+    }
     for peers in report.peers.chunks((WIDTH - LABEL) / CELL) {
         writeln!(text)?;
         block(report, peers, text)?;

@@ -6,6 +6,7 @@ pub(crate) mod attempts;
 pub(crate) mod connections;
 pub(crate) mod datagrams;
 pub(crate) mod round_trips;
+pub(crate) mod wire;
 
 use std::io::Write;
 

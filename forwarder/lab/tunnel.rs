@@ -1,7 +1,7 @@
 //! Puts one peer between the two nodes of a world: starts it on both, gives it keys and routes, and
 //! waits until a datagram of a pod comes back from the other.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub(crate) const ACCEPT_PORT: u16 = 7003;
 
 /// Port of a foreign peer on the underlay.
 const WIREGUARD_PORT: u16 = 51_820;
+/// Where the lab's own bad link listens.
+const RELAY_PORT: u16 = 51_900;
 /// So long a peer may take until it listens, and until it carries.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -38,15 +40,20 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts a peer on both nodes.
+    /// Starts a peer on both nodes, with an impaired link between them where there is one: only
+    /// those for wg(8) can be led over it.
     ///
     /// # Errors
     /// [`LabError`], with what the peer said where it does not carry.
-    pub(crate) fn start(world: &mut World, peer: &Peer) -> Result<Tunnel, LabError> {
+    pub(crate) fn start(
+        world: &mut World,
+        peer: &Peer,
+        link: Option<&str>,
+    ) -> Result<Tunnel, LabError> {
         let processes = match peer.kind {
             Kind::Plain => forward(world)?,
             Kind::Node => run_nodes(world)?,
-            Kind::Wireguard(words) => wireguard(world, peer, words)?,
+            Kind::Wireguard(words) => wireguard(world, peer, words, link)?,
             Kind::Nebula => nebula::start(world, peer)?,
         };
         let address = match peer.kind {
@@ -115,7 +122,16 @@ fn translate(world: &World) -> Result<(), LabError> {
 
 // ---- a program for wg(8) ----
 
-fn wireguard(world: &mut World, peer: &Peer, words: &[&str]) -> Result<Vec<u32>, LabError> {
+fn wireguard(
+    world: &mut World,
+    peer: &Peer,
+    words: &[&str],
+    link: Option<&str>,
+) -> Result<Vec<u32>, LabError> {
+    let endpoints = match link {
+        Some(link) => impair(world, link)?,
+        None => NODES.map(|node| SocketAddr::from((node.other().address, WIREGUARD_PORT))),
+    };
     let mut processes = Vec::new();
     let keys = [make_key(world, &NODES[0])?, make_key(world, &NODES[1])?];
     for (index, node) in NODES.iter().enumerate() {
@@ -137,7 +153,7 @@ fn wireguard(world: &mut World, peer: &Peer, words: &[&str]) -> Result<Vec<u32>,
         }
         let (other, port) = (node.other(), WIREGUARD_PORT.to_string());
         let key = keys[index].0.display().to_string();
-        let endpoint = format!("{}:{WIREGUARD_PORT}", other.address);
+        let endpoint = endpoints[index].to_string();
         world.run(
             node.name,
             &[
@@ -166,6 +182,25 @@ fn wireguard(world: &mut World, peer: &Peer, words: &[&str]) -> Result<Vec<u32>,
         )?;
     }
     Ok(processes)
+}
+
+/// Puts the lab's own bad link between the two: a relay on the first node, which each of them takes
+/// for the other. Returns the endpoints that they are to have.
+fn impair(world: &mut World, link: &str) -> Result<[SocketAddr; 2], LabError> {
+    let [first, second] = NODES;
+    let at = |address: Ipv4Addr, port: u16| SocketAddr::from((address, port));
+    let near = [
+        at(Ipv4Addr::LOCALHOST, RELAY_PORT),
+        at(Ipv4Addr::LOCALHOST, WIREGUARD_PORT),
+    ];
+    let far = [
+        at(first.address, RELAY_PORT),
+        at(second.address, WIREGUARD_PORT),
+    ];
+    let words = [near, far].map(|ends| ends.map(|end| end.to_string()));
+    let [[a, b], [c, d]] = &words;
+    world.serve_own(first.name, &["wire", link, "--near", a, b, "--far", c, d])?;
+    Ok([near[0], far[0]])
 }
 
 /// A private key in a file, and its public one.

@@ -8,9 +8,10 @@ use crate::lab::bench::Plan;
 use crate::lab::error::LabError;
 use crate::lab::html;
 use crate::lab::measure::Stage;
-use crate::lab::peer::{Peer, REFERENCE};
+use crate::lab::peer::{Kind, Peer, REFERENCE};
 use crate::lab::stage::Effort;
 use crate::lab::table;
+use crate::lab::traffic::wire::Impairment;
 
 /// Measure our tunnel and others in turn: throughput, packets, round trips, CPU, memory
 ///
@@ -44,6 +45,10 @@ pub(super) struct Bench {
     /// One round of one-second runs: does everything work, and about how fast?
     #[arg(long)]
     quick: bool,
+    /// Let the link between the nodes be a bad one, each way, such as
+    /// delay=20ms,jitter=2ms,loss=0.5%,reorder=1%,rate=100M; only peers for wg(8) are measured then
+    #[arg(long, value_name = "LINK", value_parser = a_link)]
+    link: Option<String>,
     /// Peer that ratios are against
     #[arg(long, value_name = "NAME", default_value = REFERENCE)]
     against: String,
@@ -98,6 +103,12 @@ impl Bench {
             }
         }
         peers.retain(wanted);
+        if self.link.is_some() {
+            peers.retain(|peer| matches!(peer.kind, Kind::Wireguard(_)));
+        }
+        if peers.is_empty() {
+            return Err("no peer is left to measure".into());
+        }
         let mut effort = match self.quick {
             true => Effort::quick(),
             false => Effort::thorough(),
@@ -115,6 +126,12 @@ impl Bench {
             rounds: usize::from(rounds),
             effort,
             reference: self.against.clone(),
+            link: self.link.clone(),
         })
     }
+}
+
+/// What is wrong with a link is said before anything is made.
+fn a_link(text: &str) -> Result<String, String> {
+    text.parse::<Impairment>().map(|_| text.to_owned())
 }

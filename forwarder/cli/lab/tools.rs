@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::super::Failure;
+use crate::lab::traffic::wire::{self, Impairment};
 use crate::lab::traffic::{attempts, connections, datagrams, round_trips};
 
 /// Each prints one JSON object on one line, servers `ready` before.
@@ -56,6 +57,17 @@ pub(super) enum Tool {
         #[arg(long, default_value_t = 1.0)]
         seconds: f64,
     },
+    /// Relay datagrams between two peers as a bad link does
+    #[command(hide = true)]
+    Wire {
+        link: Impairment,
+        /// Where we listen for one peer, and where it is
+        #[arg(long, num_args = 2)]
+        near: Vec<SocketAddr>,
+        /// The same for the other one
+        #[arg(long, num_args = 2)]
+        far: Vec<SocketAddr>,
+    },
     /// Make new TCP connections
     #[command(hide = true)]
     Connect {
@@ -99,6 +111,12 @@ impl Tool {
                 clients,
                 seconds,
             } => serde_json::to_string(&connections::connect(*to, *clients, length(*seconds)?)?),
+            Tool::Wire { link, near, far } => {
+                let ([near, of_near], [far, of_far]) = (near.as_slice(), far.as_slice()) else {
+                    return Err("--near and --far take two addresses each".into());
+                };
+                return done(wire::relay((*near, *of_near), (*far, *of_far), link));
+            }
             Tool::Answer { port, name } => return done(attempts::answer(*port, name)),
             Tool::Attempts { to, seconds } => {
                 serde_json::to_string(&attempts::attempt(*to, length(*seconds)?)?)
