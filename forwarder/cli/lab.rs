@@ -37,19 +37,14 @@ Examples:
   farlane lab compare before.json after.json         what changed beyond noise?
   farlane lab up; farlane lab down                   two nodes to try things on";
 
+/// Each is documented where it stands: a comment here would hide that.
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Show what Farlane does: reach, services, throughput, fail-over between two clusters
     Demo(demo::Demo),
-    /// Put two nodes up, with a pod each, and leave them there
     Up(Up),
-    /// Remove what `up` made, and what a killed run left
     Down(Down),
-    /// Measure our tunnel and others in turn: throughput, packets, round trips, CPU, memory
     Bench(bench::Bench),
-    /// Show what `bench` has written: the table again, or the page
     Show(show::Show),
-    /// Show what changed beyond noise between two sittings
     Compare(compare::Compare),
     #[command(flatten)]
     Tool(tools::Tool),
