@@ -222,6 +222,42 @@ fn what_a_killed_bench_left_is_named_and_down_removes_it() {
 }
 
 #[test]
+fn a_bad_link_delays_every_round_trip_and_one_that_makes_no_sense_is_refused() {
+    if !may_run("a_bad_link_delays_every_round_trip_and_one_that_makes_no_sense_is_refused") {
+        return;
+    }
+    let json = temporary("link.json");
+    let json = json.to_str().unwrap();
+    let words = "bench --quick --only latency --link delay=4ms,loss=1% --json";
+    let words: Vec<&str> = words
+        .split(' ')
+        .chain([json, "--peers", "farlane wg"])
+        .collect();
+    let bench = lab(&words);
+    assert!(
+        bench.ok && bench.text.contains("over a link with"),
+        "{}",
+        bench.text
+    );
+    let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    fs::remove_file(json).unwrap();
+    let trips = report["roundTrips"].as_array().unwrap();
+    let all = trips
+        .iter()
+        .flat_map(|trips| trips["microseconds"].as_array().unwrap());
+    // There and back.
+    assert!(all.map(|us| us.as_f64().unwrap()).all(|us| us >= 8_000.0));
+    let lost: u64 = trips
+        .iter()
+        .map(|trips| trips["lost"].as_u64().unwrap())
+        .sum();
+    assert!(lost > 0, "of hundreds of datagrams some are lost");
+    let refused = lab(&["bench", "--link", "delay=4"]);
+    let says_why = refused.text.contains("write such as delay=20ms");
+    assert!(!refused.ok && says_why, "{}", refused.text);
+}
+
+#[test]
 fn reports_that_cannot_be_read_are_named_with_the_reason() {
     let file = temporary("bad.json");
     fs::write(&file, "{\"format\": 1,\n \"farlane\": 7}").unwrap();
