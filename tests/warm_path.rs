@@ -117,12 +117,23 @@ fn two_threads(name: &str) -> [i32; 2] {
 fn iperf3(network: &str, arguments: &[&str]) {
     let mut command = vec!["iperf3", "-J", "-t", "1", "-c"];
     command.extend(arguments);
-    let output = common::bounded(
-        Duration::from_secs(20),
-        std::process::Command::new("ip")
-            .args(["netns", "exec", network])
-            .args(&command),
-    );
+    let run = || {
+        common::bounded(
+            Duration::from_secs(20),
+            std::process::Command::new("ip")
+                .args(["netns", "exec", network])
+                .args(&command),
+        )
+    };
+    let mut output = run();
+    // The server listens anew after each client, and refuses the next for that moment.
+    eventually(Duration::from_secs(2), || {
+        let refused = output.text.contains("Connection refused");
+        if refused {
+            output = run();
+        }
+        !refused
+    });
     let told: serde_json::Value = serde_json::from_str(&output.out).expect("JSON");
     let sum = ["sum_received", "sum"].map(|name| told["end"][name]["bytes"].as_u64());
     let bytes = sum.into_iter().flatten().next().unwrap_or(0);
