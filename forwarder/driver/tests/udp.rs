@@ -5,7 +5,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::{Came, Worker, in_empty_network, ip, lane, pattern, run, tun};
+use common::{Came, Worker, in_empty_network, ip, lane, pattern, run, stay_on_one_processor, tun};
 use driver::{Budget, Dropped, Engine, TunOffloads, Udp, UdpError, UdpSettings};
 use packet::Batch;
 
@@ -111,6 +111,7 @@ fn ecn_crosses_in_both_families_and_dscp_stays_zero() {
 #[test]
 fn a_full_send_buffer_loses_nothing_and_keeps_the_order() {
     in_empty_network("a_full_send_buffer", || {
+        stay_on_one_processor();
         for segmentation in [true, false] {
             let lanes = vec![
                 lane(0, "127.0.0.1:0", |settings| {
