@@ -39,6 +39,8 @@ pub(crate) enum Stage {
     Established,
     /// TCP has ended it.
     Closing,
+    /// Its flow has another backend since; late answers of the one that it had still come.
+    Replaced,
 }
 
 /// Which of a conversation's two directions a packet belongs to.
@@ -88,6 +90,10 @@ impl Conversation {
     /// Notes that a packet of it passed.
     #[inline]
     pub(crate) fn touch(&mut self, role: Role, tcp_flags: u8, now: Time) {
+        if self.stage == Stage::Replaced {
+            // Nobody asks any more: answers alone do not keep it.
+            return;
+        }
         self.last_seen = now;
         if role == Role::Reply {
             self.replied = true;
@@ -121,7 +127,9 @@ impl Conversation {
     /// Whether it may be forgotten when its place is needed.
     #[inline]
     pub(crate) fn may_go(&self) -> bool {
-        !self.replied || self.stage == Stage::Closing || self.cut.is_some()
+        !self.replied
+            || matches!(self.stage, Stage::Closing | Stage::Replaced)
+            || self.cut.is_some()
     }
 
     /// Where packets of one direction go on to.

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use packet::Time;
 
 use crate::Key;
-use crate::conversation::{Conversation, Role};
+use crate::conversation::{Conversation, Role, Stage};
 
 /// How many slots a full table looks through for one that may go.
 const EVICTION_TRIES: usize = 32;
@@ -84,6 +84,21 @@ impl FlowTable {
         self.enter(forward, slot << 1);
         self.enter(reply, slot << 1 | 1);
         Ok(slot)
+    }
+
+    /// Keeps of a conversation that was removed only that its late answers are still known, if there
+    /// is room and they can be told from others'.
+    pub(crate) fn keep_answers(&mut self, old: Conversation, now: Time) {
+        if old.expired(now) || self.find(&old.reply, now).is_some() {
+            return;
+        }
+        let Some(slot) = self.vacant(now) else { return };
+        let reply = old.reply.hash(self.secret);
+        self.slots[slot as usize] = Some(Conversation {
+            stage: Stage::Replaced,
+            ..old
+        });
+        self.enter(reply, slot << 1 | 1);
     }
 
     /// Forgets a conversation.
@@ -199,7 +214,7 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::{OPENING, Stage};
+    use crate::conversation::OPENING;
     use crate::{Route, Side};
     use packet::{Address, Flow, protocol};
     use policy::Identity;

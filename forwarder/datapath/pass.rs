@@ -252,9 +252,17 @@ impl Pass<'_> {
         side: Side,
         old: &Conversation,
     ) -> Result<u32, Reason> {
-        let stays = old.replied && (packet.header().kind == Kind::Tcp || self.lives(old));
+        let is_tcp = packet.header().kind == Kind::Tcp;
+        let stays = old.replied && (is_tcp || self.lives(old));
         if !stays {
-            return self.begin(packet, side, None);
+            let new = self.begin(packet, side, None)?;
+            // What the old backend still answers comes from the service, too. Not for TCP: the client
+            // is opening a connection to another.
+            let moved = self.flows.at(new).destination != old.destination;
+            if moved && !is_tcp && old.frontend.is_some() {
+                self.flows.keep_answers(old.clone(), self.now.time);
+            }
+            return Ok(new);
         }
         match self.begin(packet, side, Some(old)) {
             // Somebody else's now: it may begin anew, if a flow may begin with this packet.

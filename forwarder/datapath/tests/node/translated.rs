@@ -1,9 +1,11 @@
 //! Services: the client sees the service's address and nothing else.
 
+use core::time::Duration;
+
 use datapath::Reason;
 use packet::{Complaint, Offload, Packet, icmp_error};
 
-use crate::world::{SERVICE, SERVICE_PORT, World, echo, pod, read, tcp};
+use crate::world::{SERVICE, SERVICE_PORT, World, echo, pod, read, tcp, udp};
 
 const CLIENT: ([u8; 4], u16) = ([10, 1, 0, 1], 40_000);
 const FRONTEND: ([u8; 4], u16) = (SERVICE, SERVICE_PORT);
@@ -66,6 +68,36 @@ fn a_syn_that_was_never_answered_gets_another_backend_when_the_first_is_gone() {
     world.send(1, &tcp(CLIENT, FRONTEND, "S", b""));
     let arrived = world.delivered(1);
     assert_eq!(read(&arrived[0]).flow.destination.v4(), Some(pod(1, 2)));
+}
+
+#[test]
+fn a_late_answer_of_the_backend_that_a_flow_had_comes_from_the_service_too() {
+    let mut world = with_backends(&[(2, 1, true)]);
+    world.send(1, &udp(CLIENT, FRONTEND));
+    assert_eq!(world.delivered(2).len(), 1);
+    // It is held to be dead before it answers; the next datagram goes to another.
+    world.backends = vec![(2, 1, false), (1, 2, true)];
+    world.publish();
+    world.send(1, &udp(CLIENT, FRONTEND));
+    let arrived = world.delivered(1);
+    assert_eq!(read(&arrived[0]).flow.destination.v4(), Some(pod(1, 2)));
+    let answers = |world: &mut World, node, backend: [u8; 4]| {
+        world.send(node, &udp((backend, 8080), CLIENT));
+        let flow = read(world.delivered(1).last().expect("the answer")).flow;
+        (flow.source.v4().expect("IPv4"), flow.source_port)
+    };
+    for _ in 0..2 {
+        assert_eq!(answers(&mut world, 2, pod(2, 1)), FRONTEND);
+        assert_eq!(answers(&mut world, 1, pod(1, 2)), FRONTEND);
+    }
+    // Answers alone keep nothing: what comes when nobody has asked for long is a flow of its own.
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(30));
+        world.send(1, &udp(CLIENT, FRONTEND));
+        answers(&mut world, 2, pod(2, 1));
+    }
+    assert_eq!(answers(&mut world, 2, pod(2, 1)), (pod(2, 1), 8080));
+    assert_eq!(answers(&mut world, 1, pod(1, 2)), FRONTEND);
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl World {
             endpoints: endpoints.into_iter().collect(),
             world: Arc::new(Endpoint::of(Identity::WORLD)),
             policy: PolicyTable::compile(&self.policies, &identities),
-            services: self.service(own).into_iter().collect(),
+            services: self.services(own).into_iter().collect(),
             routes: routes.into_iter().collect(),
             nodes: vec![Node {
                 name: format!("node-{other}"),
@@ -200,9 +200,9 @@ impl World {
         [a, b, c, last + if self.moved { 10 } else { 0 }]
     }
 
-    fn service(&self, own: u8) -> Option<(Frontend, Arc<Service>)> {
+    fn services(&self, own: u8) -> Vec<(Frontend, Arc<Service>)> {
         if self.backends.is_empty() {
-            return None;
+            return Vec::new();
         }
         let backend = |(node, number, healthy): &(u8, u8, bool)| Backend {
             address: Address::from_v4(pod(*node, *number)),
@@ -214,20 +214,21 @@ impl World {
             weight: 1,
         };
         let backends = self.backends.iter().map(backend).collect();
-        let service = Service::new(
+        let service = Arc::new(Service::new(
             "shop/cart".into(),
             "http".into(),
             Affinity::None,
             true,
             backends,
             251,
-        );
-        let frontend = Frontend {
+        ));
+        let frontend = |protocol| Frontend {
             address: Address::from_v4(SERVICE),
             port: SERVICE_PORT,
-            protocol: protocol::TCP,
+            protocol,
         };
-        Some((frontend, Arc::new(service)))
+        let protocols = [protocol::TCP, protocol::UDP];
+        protocols.map(|p| (frontend(p), service.clone())).into()
     }
 
     /// A pod (or the world) of `node` sends a packet, and everything that follows happens.
@@ -397,6 +398,19 @@ pub(crate) fn tcp(
     let mut bytes = Vec::new();
     builder
         .write(&mut bytes, payload)
+        .expect("a vector takes it");
+    bytes
+}
+
+/// A short UDP datagram.
+pub(crate) fn udp(
+    (source, source_port): ([u8; 4], u16),
+    (destination, destination_port): ([u8; 4], u16),
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(source, destination, 64)
+        .udp(source_port, destination_port)
+        .write(&mut bytes, b"datagram")
         .expect("a vector takes it");
     bytes
 }
