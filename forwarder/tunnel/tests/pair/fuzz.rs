@@ -24,6 +24,8 @@ const HANDSHAKES_MAX: u64 = 512;
 const FLOOD: u8 = 128 + 16 + 1;
 /// Letters that the wire remembers, the newest.
 const KEPT_MAX: usize = 64;
+/// No clock of Linux is set further: `ktime_t` counts nanoseconds with a sign, to the year 2262.
+const CLOCK_END: u64 = 1 << 63;
 /// Bytes of the second MAC, which only a lane under load looks at.
 const MAC2: usize = 16;
 
@@ -246,7 +248,7 @@ impl Run {
                 self.world.run(millis(u64::from(*ms) * factor));
             }
             Step::Lose(count) => *self.losing.borrow_mut() = *count,
-            Step::Clock(side, ns) => self.world.sides[side.index()].clock_ns = *ns,
+            Step::Clock(side, ns) => self.world.sides[side.index()].clock_ns = ns % CLOCK_END,
             Step::Back { ms } => {
                 self.latest = self.latest.max(self.world.time);
                 let back = self.world.time.since(Time::ZERO + millis(u64::from(*ms)));
