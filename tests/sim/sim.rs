@@ -421,7 +421,7 @@ impl Sim {
 
 /// Whether `bytes` contain `part`.
 pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
+    memchr::memmem::find(bytes, part).is_some()
 }
 
 impl PartialEq for Planned {

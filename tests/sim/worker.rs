@@ -57,6 +57,8 @@ pub struct Worker {
     datagrams: VecDeque<(u16, SocketAddr, Vec<u8>)>,
     /// When it breathes next because something has come.
     pub(crate) wake: Option<Time>,
+    /// When its forwarder has something to do; asked after each breath, for it changes in one only.
+    timer: Option<Time>,
     coalescer: Coalescer,
     random: Random,
 }
@@ -92,6 +94,7 @@ impl Worker {
             frames: VecDeque::new(),
             datagrams: VecDeque::new(),
             wake: None,
+            timer: None,
             coalescer: Coalescer::new(4),
             random,
         }
@@ -143,9 +146,9 @@ impl Worker {
 
     /// When it breathes next, rings aside.
     pub fn due(&self) -> Option<Time> {
-        let timer = self.forwarder.poll_timeout();
         let mail = self.mail.as_ref().map(|(at, _)| *at);
-        self.wake.into_iter().chain(timer).chain(mail).min()
+        let all = [self.wake, self.timer, mail];
+        all.into_iter().flatten().min()
     }
 
     /// One breath, as a worker's. `sends` is told of each packet that it judges as its pod sent it.
@@ -193,6 +196,7 @@ impl Worker {
         }
         self.drain(now.time, rings, &mut breath);
         self.out.tunnel.arena.mend();
+        self.timer = self.forwarder.poll_timeout();
         if !(self.frames.is_empty() && self.datagrams.is_empty()) {
             self.wake_at(now.time);
         }
