@@ -107,11 +107,12 @@ impl Outbox {
         room.min(self.tunnel.arena.available()) < ROOM
     }
 
-    /// Whether one more packet of our own may be sealed, to an address that no train goes to yet: a
-    /// buffer for it and one for its train, and a place for that.
+    /// How many packets of our own may be sealed, each to an address that no train goes to yet: for
+    /// each a buffer for it and one for its train, and a place for that.
     #[inline]
-    pub(crate) fn takes_one(&self) -> bool {
-        self.tunnel.wire.room() > 0 && self.tunnel.arena.available() > 1
+    pub(crate) fn takes(&self) -> usize {
+        let Outbox { tunnel, .. } = self;
+        tunnel.wire.room().min(tunnel.arena.available() / 2)
     }
 
     /// Received, originated, sent and consumed, in segments.

@@ -235,7 +235,7 @@ impl Paths {
             let live = self.follow(now, number, lanes).is_some();
             let path = &mut self.paths[number];
             let is_new = !live && path.size.is_guessed();
-            if is_new && path.greet_at <= now.time && out.takes_one() {
+            if is_new && path.greet_at <= now.time && out.takes() > 0 {
                 path.greet_at = now.time + GREET;
                 lanes.greet(now, number as u32, out);
             }
@@ -287,10 +287,11 @@ impl Paths {
         let Some(via) = lanes.live(now, node) else {
             return;
         };
-        if path.to == Address::UNSPECIFIED || out.is_crowded() {
+        if path.to == Address::UNSPECIFIED {
             return;
         }
-        let Some(volley) = path.size.volley(now.time, *room) else {
+        // A volley that found no buffers would look like a path that swallows it.
+        let Some(volley) = path.size.volley(now.time, out.takes().min(*room)) else {
             return;
         };
         *room -= volley.sizes().len();

@@ -150,7 +150,7 @@ impl Probes {
             self.again = (next + self.interval).max(now.time + self.interval / 2);
         }
         while let Some(probe) = self.nodes.get_mut(self.hand) {
-            if !out.takes_one() {
+            if out.takes() == 0 {
                 self.next = Some(now.time + GRAIN);
                 return;
             }

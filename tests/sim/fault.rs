@@ -14,6 +14,8 @@ use crate::sim::Sim;
 pub enum Fault {
     /// A link between two nodes, or all links of one, carry nothing.
     Cut,
+    /// The link between two nodes swallows what is longer than it was.
+    Narrow,
     /// A node dies and comes back with nothing but its key and its files.
     Restart,
     /// One worker of a node dies, with all that it knows and holds, and is started again.
@@ -35,8 +37,9 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const ALL: [Fault; 10] = [
+pub const ALL: [Fault; 11] = [
     Fault::Cut,
+    Fault::Narrow,
     Fault::Restart,
     Fault::WorkerDeath,
     Fault::LossBurst,
@@ -58,6 +61,7 @@ impl Fault {
     pub fn name(self) -> &'static str {
         match self {
             Fault::Cut => "cut",
+            Fault::Narrow => "narrow",
             Fault::Restart => "restart",
             Fault::WorkerDeath => "worker",
             Fault::LossBurst => "loss",
@@ -80,6 +84,7 @@ impl Fault {
         }
         match self {
             Fault::Cut => cut(sim),
+            Fault::Narrow => narrow(sim),
             Fault::Restart => restart(sim),
             Fault::WorkerDeath => kill_worker(sim),
             Fault::LossBurst => sim.wires.loss = sim.random.between(150, 700),
@@ -92,9 +97,10 @@ impl Fault {
         }
     }
 
-    /// Ends what lasts: cuts, loss, nodes that are down.
+    /// Ends what lasts: cuts, narrow links, loss, nodes that are down.
     pub fn heal(sim: &mut Sim) {
         sim.wires.cut.clear();
+        sim.wires.narrow.clear();
         sim.wires.loss = sim.wires.loss.min(2);
         for node in 0..NODES {
             if !sim.hosts[node].is_up() {
@@ -117,6 +123,16 @@ fn cut(sim: &mut Sim) {
         let other = sim.random.pick(&others);
         sim.wires.cut.insert((one.min(other), one.max(other)));
     }
+}
+
+/// As narrow as IPv6 can still cross: 1,280 bytes in the tunnel and 60 around them.
+fn narrow(sim: &mut Sim) {
+    let one = sim.random.index(NODES);
+    let other = (one + 1 + sim.random.index(NODES - 1)) % NODES;
+    let most = sim.random.pick(&[1_340, 1_350, 1_400]);
+    sim.wires
+        .narrow
+        .insert((one.min(other), one.max(other)), most);
 }
 
 fn restart(sim: &mut Sim) {

@@ -54,8 +54,34 @@ pub enum Kind {
     Error(Tuple),
 }
 
+/// What a TCP segment carries. Those over IPv6 that are longer than their way carries come in other
+/// pieces, each a stretch of what was sent.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// A digest of what each piece says as the whole one did.
+    pub frame: u64,
+    /// The sequence number of the first byte.
+    pub sequence: u32,
+    /// The bytes.
+    pub payload: Vec<u8>,
+}
+
+impl Stretch {
+    /// How many bytes of `piece`, from its byte `at` on, are of this.
+    pub fn shares(&self, piece: &Stretch, at: usize) -> usize {
+        let sequence = piece.sequence.wrapping_add(at as u32);
+        let from = sequence.wrapping_sub(self.sequence) as usize;
+        let own = self.payload.get(from..).unwrap_or_default();
+        let length = own.len().min(piece.payload.len() - at);
+        match self.frame == piece.frame && own[..length] == piece.payload[at..][..length] {
+            true => length,
+            false => 0,
+        }
+    }
+}
+
 /// One packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seen {
     /// Its ends.
     pub tuple: Tuple,
@@ -63,6 +89,8 @@ pub struct Seen {
     pub kind: Kind,
     /// A digest of all that no translation, forwarding or coalescing may change.
     pub print: u64,
+    /// The payload of TCP, where there is one.
+    pub stretch: Option<Stretch>,
 }
 
 /// Reads a packet of a kind that pods send; `None` for any other.
@@ -71,6 +99,7 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
     let (protocol, ports) = transport(number, body)?;
     let mut kind = Kind::Plain;
     let mut hasher = DefaultHasher::new();
+    let mut stretch = None;
     match protocol {
         Protocol::Tcp => {
             let header = usize::from(body.get(12)? >> 4) * 4;
@@ -82,7 +111,7 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
                 Some(([2, 4, ..], rest)) if body[13] & 0x02 != 0 => rest.hash(&mut hasher),
                 _ => rest.hash(&mut hasher),
             }
-            body.get(header..)?;
+            stretch = Some(read_stretch(body, header)?).filter(|s| !s.payload.is_empty());
         }
         Protocol::Udp => body.get(8..)?.hash(&mut hasher),
         Protocol::Sctp => return None,
@@ -114,6 +143,25 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
         tuple,
         kind,
         print: hasher.finish(),
+        stretch,
+    })
+}
+
+fn read_stretch(body: &[u8], header: usize) -> Option<Stretch> {
+    let mut hasher = DefaultHasher::new();
+    // Of the flags the first piece alone has CWR, the last alone FIN and PSH.
+    let flags = body.get(13)? & !0x89;
+    (
+        body.get(8..12)?,
+        flags,
+        body.get(14..16)?,
+        body.get(20..header)?,
+    )
+        .hash(&mut hasher);
+    Some(Stretch {
+        frame: hasher.finish(),
+        sequence: u32::from_be_bytes(*body.get(4..)?.first_chunk()?),
+        payload: body.get(header..)?.to_vec(),
     })
 }
 

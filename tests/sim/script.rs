@@ -49,6 +49,10 @@ pub struct Report {
     pub datagrams: u64,
     /// Datagrams of the attacker.
     pub attacked: u64,
+    /// Datagrams that were too long for a link that had become narrow.
+    pub swallowed: u64,
+    /// Pieces of packets that were cut for such a link.
+    pub in_pieces: u64,
     /// Virtual time, in seconds.
     pub seconds: u64,
     /// What nodes dropped, by reason.
@@ -75,6 +79,8 @@ impl Report {
         self.fell_back += other.fell_back;
         self.datagrams += other.datagrams;
         self.attacked += other.attacked;
+        self.swallowed += other.swallowed;
+        self.in_pieces += other.in_pieces;
         self.seconds += other.seconds;
     }
 }
@@ -135,6 +141,8 @@ fn finish(sim: &mut Sim, report: &mut Report, lived: Duration) {
     report.served = sim.witness.balanced.values().sum();
     report.datagrams = sim.datagrams;
     report.attacked = sim.wires.attacked;
+    report.swallowed = sim.wires.swallowed;
+    report.in_pieces = sim.witness.in_pieces;
     report.in_order = sim.witness.in_order;
     for host in &mut sim.hosts {
         let (crossed, fell_back) = host.crossed();
@@ -237,10 +245,12 @@ fn round(sim: &mut Sim, report: &mut Report) -> Vec<String> {
         questions.extend(question(sim));
     }
     let mut wrong = ask(sim, report, questions);
-    // Not every stack gets over the loss of the packets that open a connection.
+    // Not every stack gets over the loss of the packets that open a connection; and what runs while
+    // a link becomes narrow is stuck until that is found out.
     for _ in 0..2 {
         let silent = wrong.iter().all(|wrong| wrong.answer.is_none());
-        if sim.wires.loss > 0 && silent && !wrong.is_empty() {
+        let loses = sim.wires.loss > 0 || !sim.wires.narrow.is_empty();
+        if loses && silent && !wrong.is_empty() {
             report.repeated += wrong.len() as u64;
             let again = wrong.iter().map(|wrong| wrong.question).collect();
             wrong = ask(sim, report, again);

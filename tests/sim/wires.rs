@@ -2,7 +2,7 @@
 //! there, and sends what was never sent.
 
 use core::time::Duration;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use packet::Time;
@@ -45,6 +45,10 @@ pub struct Wires {
     stragglers: u64,
     /// Pairs of nodes between which nothing passes, lower number first.
     pub cut: BTreeSet<(usize, usize)>,
+    /// Pairs between which IP packets that are longer, in bytes, are lost without a word.
+    pub narrow: BTreeMap<(usize, usize), usize>,
+    /// Datagrams lost so.
+    pub swallowed: u64,
     /// The largest IP packet that a link carries, in bytes.
     pub mtu: usize,
     /// So many of a thousand make the attacker do something.
@@ -84,6 +88,8 @@ impl Wires {
             duplicates: random.pick(&[0, 5, 30]),
             stragglers: trouble(random.pick(&[0, 5, 30])),
             cut: BTreeSet::new(),
+            narrow: BTreeMap::new(),
+            swallowed: 0,
             mtu: random.pick(&[1_360, 1_420, 1_500, 1_500, 1_500, 9_000]),
             attacks: random.pick(&[0, 5, 30]),
             remembered: VecDeque::new(),
@@ -126,6 +132,15 @@ impl Wires {
             return flights;
         };
         let connected = self.connected(from.0, to.0);
+        let pair = (from.0.min(to.0), from.0.max(to.0));
+        let is_long = self
+            .narrow
+            .get(&pair)
+            .is_some_and(|most| bytes.len() + OUTER > *most);
+        if connected && is_long {
+            self.swallowed += 1;
+            return flights;
+        }
         if connected && !self.random.permille(self.loss) {
             let copies = 1 + u64::from(self.random.permille(self.duplicates));
             for _ in 0..copies {

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use packet::Time;
 
-use crate::inspect::{Kind, Seen, Tuple};
+use crate::inspect::{Kind, Seen, Stretch, Tuple};
 use crate::model::{View, cluster_of};
 use crate::reference::{Direction, Question, allows, backends, service_at, service_of};
 
@@ -57,6 +57,8 @@ enum Sent {
 pub struct Witness {
     /// How often each packet may still arrive, by its ends behind the translation and its print.
     due: HashMap<(Sent, Tuple, u64), VecDeque<u64>>,
+    /// Of those with a payload what they carry, and how many bytes of it may still come in pieces.
+    whole: HashMap<(Sent, Tuple), Vec<(Stretch, usize)>>,
     /// Flows as their clients have sent them, before any translation.
     sent: HashSet<Tuple>,
     /// The backends that a client's flow to a service may have got, by the flow as it was sent.
@@ -74,6 +76,8 @@ pub struct Witness {
     pub ordered: bool,
     /// Packets that arrived so.
     pub in_order: u64,
+    /// Pieces of packets that were cut on their way.
+    pub in_pieces: u64,
     /// Packets that reached pods, for the report.
     pub arrived: u64,
     /// Packets that were sent and that nobody may get.
@@ -99,7 +103,7 @@ impl Witness {
         }
         let Some(at) = at else {
             self.sent.insert(tuple);
-            return self.expect(Sent::Own, tuple, seen.print);
+            return self.expect(Sent::Own, tuple, seen);
         };
         if self.reached.contains(&tuple.reverse()) {
             // What a node takes for an answer since it has forgotten who began may be none.
@@ -107,7 +111,7 @@ impl Witness {
                 true => Sent::Own,
                 false => Sent::Answer,
             };
-            self.expect(sent, tuple, seen.print);
+            self.expect(sent, tuple, seen);
             if self.is_forgotten(&at, tuple)
                 && allows(at.view, at.node, &question(Direction::Egress, tuple))
             {
@@ -149,7 +153,7 @@ impl Witness {
             };
             if allows(at.view, at.node, &question(Direction::Egress, translated)) {
                 allowed = true;
-                self.expect(Sent::Own, translated, seen.print);
+                self.expect(Sent::Own, translated, seen);
             }
         }
         if allowed {
@@ -158,10 +162,14 @@ impl Witness {
         self.denied += u64::from(!allowed);
     }
 
-    fn expect(&mut self, sent: Sent, tuple: Tuple, print: u64) {
+    fn expect(&mut self, sent: Sent, tuple: Tuple, seen: &Seen) {
         self.expected += 1;
-        let due = self.due.entry((sent, tuple, print)).or_default();
+        let due = self.due.entry((sent, tuple, seen.print)).or_default();
         due.push_back(self.expected);
+        if let Some(stretch) = &seen.stretch {
+            let whole = self.whole.entry((sent, tuple)).or_default();
+            whole.push((stretch.clone(), stretch.payload.len()));
+        }
     }
 
     /// A packet reaches a pod, or the world host.
@@ -201,8 +209,8 @@ impl Witness {
         // A node that still knows the flow gives an answer the address that was asked; only one
         // that has forgotten it, or knows it as begun by the other end, takes it as it is.
         let known = forgotten || self.reached.contains(&tuple);
-        let taken = self.take(Sent::Own, tuple, seen.print)
-            || known && self.take(Sent::Answer, tuple, seen.print);
+        let taken =
+            self.take(Sent::Own, tuple, seen) || known && self.take(Sent::Answer, tuple, seen);
         if !taken {
             return Err(format!(
                 "{tuple:?} was never sent so, not allowed out, or arrives twice"
@@ -222,14 +230,14 @@ impl Witness {
                     source,
                     ..seen.tuple
                 };
-                let taken = self.take_any(sent, seen.print);
+                let taken = self.take_any(sent, seen);
                 if taken {
                     *self.balanced.entry(source.0.is_ipv4()).or_default() += 1;
                 }
                 taken
             });
         }
-        self.sent.contains(&forward) && self.take_any(seen.tuple, seen.print)
+        self.sent.contains(&forward) && self.take_any(seen.tuple, seen)
     }
 
     fn is_forgotten(&self, at: &Knowledge<'_>, tuple: Tuple) -> bool {
@@ -237,11 +245,40 @@ impl Witness {
         passed.is_none_or(|passed| *passed < at.born || at.now.since(*passed) >= FORGOTTEN)
     }
 
-    fn take_any(&mut self, tuple: Tuple, print: u64) -> bool {
-        self.take(Sent::Answer, tuple, print) || self.take(Sent::Own, tuple, print)
+    fn take_any(&mut self, tuple: Tuple, seen: &Seen) -> bool {
+        self.take(Sent::Answer, tuple, seen) || self.take(Sent::Own, tuple, seen)
     }
 
-    fn take(&mut self, sent: Sent, tuple: Tuple, print: u64) -> bool {
+    fn take(&mut self, sent: Sent, tuple: Tuple, seen: &Seen) -> bool {
+        self.take_whole(sent, tuple, seen.print) || self.take_piece(sent, tuple, seen)
+    }
+
+    /// A piece of some that were cut, perhaps the end of one and the begin of the next: of their bytes
+    /// each may arrive once.
+    fn take_piece(&mut self, sent: Sent, tuple: Tuple, seen: &Seen) -> bool {
+        let (Some(piece), Some(whole)) = (&seen.stretch, self.whole.get_mut(&(sent, tuple))) else {
+            return false;
+        };
+        let (mut at, mut parts) = (0, Vec::new());
+        while at < piece.payload.len() {
+            let part = |(place, (sent, left)): (usize, &(Stretch, usize))| {
+                let length = sent.shares(piece, at);
+                (length > 0 && length <= *left).then_some((place, length))
+            };
+            let Some((place, length)) = whole.iter().enumerate().find_map(part) else {
+                return false;
+            };
+            parts.push((place, length));
+            at += length;
+        }
+        for (place, length) in parts {
+            whole[place].1 -= length;
+        }
+        self.in_pieces += 1;
+        true
+    }
+
+    fn take_whole(&mut self, sent: Sent, tuple: Tuple, print: u64) -> bool {
         let Some(due) = self.due.get_mut(&(sent, tuple, print)) else {
             return false;
         };

@@ -57,6 +57,7 @@ fn eighth(number: u64) {
     for (name, count) in counts {
         assert!(count > 10 * SEEDS, "{name}: {count}");
     }
+    assert!(sum.swallowed > SEEDS / 4, "swallowed: {}", sum.swallowed);
     assert!(sum.fell_back > SEEDS, "fell back: {}", sum.fell_back);
     for reason in [
         "egressDenied",
