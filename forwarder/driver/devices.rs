@@ -5,12 +5,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::thread::yield_now;
+use std::thread::{available_parallelism, yield_now};
 use std::time::{Duration, Instant};
 
 use packet::{Arena, Batch, Datagrams, Frame, Packet};
 
 use crate::engine::Outcome;
+use crate::spin::Spin;
 use crate::tun_io::is_deleted;
 use crate::udp::UdpSocket;
 use crate::udp_receive::Receiver;
@@ -34,18 +35,21 @@ pub struct Budget {
     pub items: usize,
     /// Bytes; the item that passes it is still taken, of trains the whole call.
     pub bytes: usize,
-    /// How long after the last thing received a turn still asks instead of sleeping. A wake-up
-    /// costs more than many questions, so it shortens round trips; an idle worker sleeps.
+    /// How long a turn asks at most before it sleeps, where that has lately paid; zero: never.
     pub spin: Duration,
 }
 
 impl Default for Budget {
-    /// 512 KiB are eight super-packets: about 0.4 ms of sealing at 1 µs a segment.
+    /// 512 KiB are eight super-packets: about 0.4 ms of sealing at 1 µs a segment. 100 µs are a few
+    /// times what waking a thread takes; with one processor there is nobody to wait for meanwhile.
     fn default() -> Budget {
         Budget {
             items: 64,
             bytes: 512 << 10,
-            spin: Duration::ZERO,
+            spin: match available_parallelism() {
+                Ok(processors) if processors.get() > 1 => Duration::from_micros(100),
+                _ => Duration::ZERO,
+            },
         }
     }
 }
@@ -82,8 +86,7 @@ pub(crate) struct Devices {
     budget: Budget,
     /// Turns so far: the lanes take turns in being read first, and so do the sockets of each.
     turns: usize,
-    /// When the last turn that received something ended; only kept where the budget has a spin.
-    last_work: Option<Instant>,
+    spin: Spin,
 }
 
 impl Devices {
@@ -97,7 +100,7 @@ impl Devices {
             transmitter: Transmitter::new(),
             budget,
             turns: 0,
-            last_work: None,
+            spin: Spin::new(budget.spin),
         }
     }
 
@@ -117,12 +120,7 @@ impl Devices {
         };
         self.wait(watch, timeout)?;
         self.receive_datagrams(arena, datagrams);
-        self.receive_frames(arena, frames)?;
-        let came = !frames.is_empty() || !datagrams.is_empty();
-        if came && !self.budget.spin.is_zero() {
-            self.last_work = Some(Instant::now());
-        }
-        Ok(())
+        self.receive_frames(arena, frames)
     }
 
     /// Sleeps, or asks for a while before it does.
@@ -131,19 +129,31 @@ impl Devices {
         watch: &mut impl Watch,
         timeout: Option<Duration>,
     ) -> Result<(), EngineError> {
-        let spin = self.budget.spin.min(timeout.unwrap_or(Duration::MAX));
-        while let Some(last_work) = self.last_work {
-            if last_work.elapsed() >= spin {
-                self.last_work = None;
-                break;
+        if timeout == Some(Duration::ZERO) {
+            return watch.ask(timeout, self).map(|_| ());
+        }
+        let begun = Instant::now();
+        let patience = self.spin.patience();
+        if patience.is_zero() {
+            if watch.ask(timeout, self)? {
+                self.spin.slept(begun.elapsed());
             }
+            return Ok(());
+        }
+        let patience = patience.min(timeout.unwrap_or(Duration::MAX));
+        let mut asked = Duration::ZERO;
+        while asked < patience {
             if watch.ask(Some(Duration::ZERO), self)? {
+                self.spin.came();
                 return Ok(());
             }
             // Whoever makes the next packet may need this core for it.
             yield_now();
+            asked = begun.elapsed();
         }
-        watch.ask(timeout, self).map(|_| ())
+        self.spin.in_vain();
+        let left = timeout.map(|timeout| timeout.saturating_sub(asked));
+        watch.ask(left, self).map(|_| ())
     }
 
     /// What `token` names may have something to read.

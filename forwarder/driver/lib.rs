@@ -25,6 +25,7 @@ mod link;
 mod sockaddr;
 mod sockopt;
 mod source;
+mod spin;
 mod tun;
 mod tun_io;
 mod udp;

@@ -1,0 +1,112 @@
+//! Whether to go on asking for a while before sleeping.
+//!
+//! Being woken costs more than many questions, so where the next thing comes soon after the last,
+//! asking on makes round trips several times shorter. Where it does not, asking burns a core for
+//! nothing. So a worker asks on only while that has lately paid: credit is earned by things that
+//! came soon, and spent by asking in vain.
+
+use std::time::Duration;
+
+/// The most credit: so often in a row it is asked in vain before a worker sleeps at once.
+const MOST: u8 = 8;
+/// What something that came soon earns.
+const EARNED: u8 = 2;
+
+/// The habit of one worker.
+pub(crate) struct Spin {
+    longest: Duration,
+    credit: u8,
+}
+
+impl Spin {
+    /// One that asks on for `longest` at most; zero: never.
+    pub(crate) fn new(longest: Duration) -> Spin {
+        Spin { longest, credit: 0 }
+    }
+
+    /// How long to ask on before the next sleep; zero: sleep at once.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.credit {
+            0 => Duration::ZERO,
+            _ => self.longest,
+        }
+    }
+
+    /// Something came while it asked.
+    pub(crate) fn came(&mut self) {
+        self.credit = MOST.min(self.credit + EARNED);
+    }
+
+    /// Nothing did.
+    pub(crate) fn in_vain(&mut self) {
+        self.credit = self.credit.saturating_sub(1);
+    }
+
+    /// It slept at once, and something woke it after `time`. Being woken is part of that time, and
+    /// may be most of it.
+    pub(crate) fn slept(&mut self, time: Duration) {
+        if time < self.longest {
+            self.came();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_micros(100);
+
+    /// Lives with things that come `gap` apart; what share of `time` it spends asking.
+    fn share(gap: Duration, time: Duration) -> f64 {
+        let mut spin = Spin::new(LONGEST);
+        let (mut asked, mut passed) = (Duration::ZERO, Duration::ZERO);
+        while passed < time {
+            let patience = spin.patience();
+            match patience {
+                Duration::ZERO => spin.slept(gap),
+                _ if gap < patience => spin.came(),
+                _ => spin.in_vain(),
+            }
+            asked += gap.min(patience);
+            passed += gap;
+        }
+        asked.as_secs_f64() / passed.as_secs_f64()
+    }
+
+    #[test]
+    fn it_asks_on_where_things_come_soon_and_sleeps_where_they_do_not() {
+        let second = Duration::from_secs(1);
+        for (gap_us, least, most) in [
+            (20, 0.99, 1.0),
+            (90, 0.99, 1.0),
+            (110, 0.0, 0.0),
+            (1_000, 0.0, 0.0),
+        ] {
+            let share = share(Duration::from_micros(gap_us), second);
+            assert!((least..=most).contains(&share), "{gap_us} µs: {share}");
+        }
+    }
+
+    #[test]
+    fn what_was_earned_is_spent_after_a_few_times() {
+        let mut spin = Spin::new(LONGEST);
+        (0..100).for_each(|_| spin.slept(Duration::from_micros(5)));
+        let times = std::iter::repeat_with(|| {
+            let patience = spin.patience();
+            spin.in_vain();
+            patience
+        });
+        assert_eq!(
+            times.take_while(|patience| !patience.is_zero()).count(),
+            usize::from(MOST)
+        );
+    }
+
+    #[test]
+    fn with_no_patience_it_never_asks_on() {
+        let mut spin = Spin::new(Duration::ZERO);
+        spin.slept(Duration::ZERO);
+        assert_eq!(spin.patience(), Duration::ZERO);
+    }
+}
