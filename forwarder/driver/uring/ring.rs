@@ -96,9 +96,10 @@ impl Ring {
         let (submitter, queue, completions) = self.ring.split();
         let news = self.news || !completions.is_empty();
         if news || timeout == Some(Duration::ZERO) {
-            if !queue.is_empty() || queue.taskrun() {
-                drop((queue, completions));
-                submitter.submit()?;
+            let waits = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+            drop((queue, completions));
+            if waits {
+                exchange(&mut self.ring)?;
             }
             return Ok(());
         }
@@ -171,6 +172,11 @@ impl Ring {
                 self.writes.fill(pods);
                 self.submit_frames(fd)?;
                 self.news |= self.reap(devices);
+                // The rest of many refusals; what is done was told by the submission itself.
+                while !self.writes.are_over() && self.ring.submission().taskrun() {
+                    exchange(&mut self.ring).map_err(failed("io_uring_enter"))?;
+                    self.news |= self.reap(devices);
+                }
             }
             if !self.writes.are_over() {
                 return Ok(Outcome::Drained);
@@ -197,12 +203,7 @@ impl Ring {
                 self.ring.submit().map_err(failed("io_uring_enter"))?;
             }
         }
-        loop {
-            match self.ring.submit() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other.map(|_| ()).map_err(failed("io_uring_enter")),
-            }
-        }
+        exchange(&mut self.ring).map_err(failed("io_uring_enter"))
     }
 
     /// Ends what is under way on `fd`, or on everything. The kernel lets go of the files before it
@@ -211,12 +212,18 @@ impl Ring {
         if !self.enabled {
             return;
         }
-        let submitter = self.ring.submitter();
         // What still waits to be submitted would hold a file again.
-        let _ = submitter.submit();
+        let _ = self.ring.submit();
         // Nothing under way is no error of ours, and there is nothing to be done about another.
-        let _ = submitter.register_sync_cancel(Some(Timespec::from(PATIENCE)), which);
-        let _ = submitter.submit();
+        let patience = Some(Timespec::from(PATIENCE));
+        let _ = self.ring.submitter().register_sync_cancel(patience, which);
+        // What goes on may be told meanwhile, without end: no more calls than there can be ends.
+        let most = self.ring.params().sq_entries();
+        for _ in 0..most {
+            if exchange(&mut self.ring).is_err() || !self.ring.submission().taskrun() {
+                break;
+            }
+        }
     }
 }
 
@@ -277,6 +284,27 @@ fn is_end_of_sleep(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
 }
 
+/// Submits what is queued, and has the kernel do what it put off for us (IORING_SETUP_DEFER_TASKRUN):
+/// it does that, and so tells of refusals, of ends and of what can be read, only within a call that
+/// asks for events. In one call it does no more than a few dozen; IORING_SQ_TASKRUN then says that
+/// there are more (Linux `io_uring/io_uring.c`, `io_run_local_work_continue`).
+fn exchange(ring: &mut IoUring) -> io::Result<()> {
+    loop {
+        let queued = ring.submission().len() as u32;
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is given that the kernel would read, and no entry is submitted but
+        // those that were pushed, each with its promise that what it names is alive.
+        let entered = unsafe {
+            ring.submitter()
+                .enter::<libc::sigset_t>(queued, 0, flags, None)
+        };
+        match entered {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
 /// Tells each time that `fd` has something to read, until it is cancelled.
 fn readable(token: usize, fd: RawFd) -> squeue::Entry {
     opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32)
@@ -313,7 +341,7 @@ pub(super) fn try_on(tun: &Tun) -> Result<(), String> {
         let pushed = unsafe { ring.submission().push(entry) };
         pushed.map_err(|_| "the ring is too small".to_owned())?;
     }
-    let submitted = waker.wake().and_then(|()| ring.submit());
+    let submitted = waker.wake().and_then(|()| exchange(&mut ring));
     submitted.map_err(|error| refusal(&error))?;
     let at_once = ring.completion().any(|completion| {
         let refused = [-libc::EINVAL, -libc::EIO].contains(&completion.result());
