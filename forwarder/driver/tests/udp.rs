@@ -5,7 +5,10 @@ mod common;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::{Came, Worker, in_empty_network, ip, lane, pattern, run, stay_on_one_processor, tun};
+use common::{
+    Came, Worker, in_empty_network, ip, lane, no_new_child, pattern, run, stay_on_one_processor,
+    tun,
+};
 use driver::{Budget, Dropped, Engine, TunOffloads, Udp, UdpError, UdpSettings};
 use packet::Batch;
 
@@ -229,6 +232,7 @@ fn a_lane_moves_to_another_port_and_stays_where_it_is_if_that_is_taken() {
         let error = worker.engine.listen(0, &any(taken)).unwrap_err();
         assert!(matches!(error, UdpError::InUse { .. }), "{error}");
         assert_eq!(worker.engine.listen(0, &any(old)).unwrap(), old);
+        let alone = no_new_child();
         assert_eq!(worker.engine.listen(0, &any(old + 1)).unwrap(), old + 1);
         assert!(matches!(
             worker.engine.listen(5, &any(0)),
@@ -236,6 +240,7 @@ fn a_lane_moves_to_another_port_and_stays_where_it_is_if_that_is_taken() {
         ));
         // The old port is free, and the new one is heard.
         drop(std::net::UdpSocket::bind(("127.0.0.1", old)).unwrap());
+        drop(alone);
         let remote = SocketAddr::from(([127, 0, 0, 1], old + 1));
         worker.queue(1, remote, 0, 100, &pattern(10, 0));
         let came = worker.exchange(1);

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use driver::{
@@ -86,8 +87,18 @@ pub(crate) fn ip(arguments: &str) {
 
 /// Runs a program in the test's network.
 pub(crate) fn run(program: &str, arguments: &str) {
-    let status = Command::new(program).args(arguments.split(' ')).status();
+    let children = no_new_child();
+    let child = Command::new(program).args(arguments.split(' ')).spawn();
+    drop(children);
+    let status = child.unwrap().wait();
     assert!(status.unwrap().success(), "{program} {arguments}");
+}
+
+/// While this is held no test makes a child. Until a child is another program, it has every file of
+/// every test too, and what one of them closes is not closed.
+pub(crate) fn no_new_child() -> MutexGuard<'static, ()> {
+    static CHILDREN: Mutex<()> = Mutex::new(());
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets a value below `/proc/sys/net`, which shows each thread its own network.
