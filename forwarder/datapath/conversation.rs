@@ -39,7 +39,7 @@ pub(crate) enum Stage {
     Established,
     /// TCP has ended it.
     Closing,
-    /// Its flow has another backend since; late answers of the one that it had still come.
+    /// Its flow has another backend since; late answers of the one that it had may still come.
     Replaced,
 }
 

@@ -86,17 +86,18 @@ impl FlowTable {
         Ok(slot)
     }
 
-    /// Keeps of a conversation that was removed only that its late answers are still known, if there
-    /// is room and they can be told from others'.
-    pub(crate) fn keep_answers(&mut self, old: Conversation, now: Time) {
-        if old.expired(now) || self.find(&old.reply, now).is_some() {
+    /// Keeps of a conversation only that its late answers are known, if they can be told from others'
+    /// and there is room without anybody having to go for it.
+    pub(crate) fn keep_answers(&mut self, replaced: Conversation, now: Time) {
+        let is_full = self.free.is_empty() && self.slots.len() == self.limit;
+        if is_full || replaced.expired(now) || self.find(&replaced.reply, now).is_some() {
             return;
         }
         let Some(slot) = self.vacant(now) else { return };
-        let reply = old.reply.hash(self.secret);
+        let reply = replaced.reply.hash(self.secret);
         self.slots[slot as usize] = Some(Conversation {
             stage: Stage::Replaced,
-            ..old
+            ..replaced
         });
         self.enter(reply, slot << 1 | 1);
     }
@@ -290,6 +291,32 @@ mod tests {
         assert_eq!(refused, Err(Refused::Full));
         let kept = conversation(1, Time::ZERO, true);
         assert!(table.find(&kept.forward, Time::ZERO).is_some());
+    }
+
+    #[test]
+    fn nothing_goes_for_the_answers_of_what_was_replaced() {
+        let mut table = FlowTable::new(2, (1, 2));
+        for client in [1, 2] {
+            let new = conversation(client, Time::ZERO, false);
+            table.insert(new, Time::ZERO).expect("room");
+        }
+        let replaced = conversation(3, Time::ZERO, false);
+        table.keep_answers(replaced.clone(), Time::ZERO);
+        for client in [1, 2] {
+            let kept = conversation(client, Time::ZERO, false);
+            assert!(table.find(&kept.forward, Time::ZERO).is_some());
+        }
+        assert_eq!(table.find(&replaced.reply, Time::ZERO), None);
+        let (slot, _) = table
+            .find(&conversation(1, Time::ZERO, false).reply, Time::ZERO)
+            .expect("it");
+        table.remove(slot);
+        table.keep_answers(replaced.clone(), Time::ZERO);
+        assert_eq!(table.find(&replaced.forward, Time::ZERO), None);
+        assert_eq!(
+            table.find(&replaced.reply, Time::ZERO),
+            Some((slot, Role::Reply))
+        );
     }
 
     proptest! {

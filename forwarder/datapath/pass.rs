@@ -168,6 +168,15 @@ impl Pass<'_> {
                     self.flows.remove(slot);
                     return Ok((self.begin(packet, side, None)?, Role::Forward));
                 }
+                if conversation.reply_epoch != epoch && conversation.stage == Stage::Replaced {
+                    let old = conversation.clone();
+                    self.flows.remove(slot);
+                    let kind = packet.header().kind;
+                    let still = self.still_allowed(&old, kind).ok_or(Reason::NoFlow)?;
+                    self.flows.keep_answers(still, self.now.time);
+                    let found = self.flows.find(&old.reply, self.now.time);
+                    return found.ok_or(Reason::NoFlow);
+                }
                 if conversation.reply_epoch != epoch {
                     conversation.reply_epoch = epoch;
                     conversation.reply_route = answers_go(snapshot, conversation);
@@ -259,8 +268,11 @@ impl Pass<'_> {
             // What the old backend still answers comes from the service, too. Not for TCP: the client
             // is opening a connection to another.
             let moved = self.flows.at(new).destination != old.destination;
-            if moved && !is_tcp && old.frontend.is_some() {
-                self.flows.keep_answers(old.clone(), self.now.time);
+            if moved
+                && !is_tcp
+                && let Some(still) = self.still_allowed(old, packet.header().kind)
+            {
+                self.flows.keep_answers(still, self.now.time);
             }
             return Ok(new);
         }
@@ -269,6 +281,30 @@ impl Pass<'_> {
             Err(Reason::NoFlow) => self.begin(packet, side, None),
             other => other,
         }
+    }
+
+    /// A conversation of a service as it would be if it began now with the backend that it had; its
+    /// time goes on. `None` where that is not allowed any more, or an end is somebody else now.
+    fn still_allowed(&self, old: &Conversation, kind: Kind) -> Option<Conversation> {
+        let Key { flow, side } = old.forward;
+        old.frontend?;
+        let inquiry = Inquiry {
+            flow,
+            kind,
+            begins: true,
+            pinned: Some(old.destination),
+        };
+        let judgement = match side {
+            Side::Out => self.snapshot.judge_out(&inquiry),
+            Side::In => self.snapshot.judge_in(&inquiry),
+        };
+        judgement.verdict.ok()?;
+        let new = enter(self.snapshot, side, flow, &judgement, self.now)?;
+        let ends = |c: &Conversation| (c.subject, c.peer, c.frontend, c.destination);
+        (ends(&new) == ends(old)).then_some(Conversation {
+            last_seen: old.last_seen,
+            ..new
+        })
     }
 
     fn lives(&self, conversation: &Conversation) -> bool {

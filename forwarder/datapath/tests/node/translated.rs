@@ -4,7 +4,9 @@ use core::time::Duration;
 
 use datapath::Reason;
 use packet::{Complaint, Offload, Packet, icmp_error};
+use policy::Direction;
 
+use crate::judged::only;
 use crate::world::{SERVICE, SERVICE_PORT, World, echo, pod, read, tcp, udp};
 
 const CLIENT: ([u8; 4], u16) = ([10, 1, 0, 1], 40_000);
@@ -98,6 +100,44 @@ fn a_late_answer_of_the_backend_that_a_flow_had_comes_from_the_service_too() {
     }
     assert_eq!(answers(&mut world, 2, pod(2, 1)), (pod(2, 1), 8080));
     assert_eq!(answers(&mut world, 1, pod(1, 2)), FRONTEND);
+}
+
+/// A flow whose backend was held to be dead before it answered, and that has another now, after
+/// `between`.
+fn moved_after(between: &[(u8, u8, bool)]) -> World {
+    let mut world = with_backends(&[(2, 1, true)]);
+    world.send(1, &udp(CLIENT, FRONTEND));
+    assert_eq!(world.delivered(2).len(), 1);
+    world.backends = between.to_vec();
+    world.publish();
+    world.send(1, &udp(CLIENT, FRONTEND));
+    world.backends = vec![(2, 1, false), (1, 2, true)];
+    world.publish();
+    world.send(1, &udp(CLIENT, FRONTEND));
+    let arrived = world.delivered(1).pop().expect("a datagram");
+    assert_eq!(read(&arrived).flow.destination.v4(), Some(pod(1, 2)));
+    world
+}
+
+#[test]
+fn a_late_answer_is_known_after_a_moment_without_any_backend_and_after_other_changes() {
+    let mut world = moved_after(&[(2, 1, false)]);
+    for _ in 0..2 {
+        world.send(2, &udp((pod(2, 1), 8080), CLIENT));
+        let flow = read(world.delivered(1).last().expect("the answer")).flow;
+        assert_eq!(flow.source.v4(), Some(SERVICE));
+        world.publish();
+    }
+}
+
+#[test]
+fn a_late_answer_is_refused_once_its_question_is_not_allowed_any_more() {
+    let mut world = moved_after(&[(2, 1, false), (1, 2, true)]);
+    world.policies = vec![only("1-1", "1-2", Direction::Egress)];
+    world.publish();
+    world.send(2, &udp((pod(2, 1), 8080), CLIENT));
+    assert!(world.delivered(1).is_empty());
+    assert_eq!(world.drops(1, Reason::NoFlow), 1);
 }
 
 #[test]
