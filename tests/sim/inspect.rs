@@ -56,7 +56,7 @@ pub enum Kind {
 
 /// What a TCP segment carries. Those over IPv6 that are longer than their way carries come in other
 /// pieces, each a stretch of what was sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// A digest of what each piece says as the whole one did.
     pub frame: u64,

@@ -250,7 +250,17 @@ impl Witness {
     }
 
     fn take(&mut self, sent: Sent, tuple: Tuple, seen: &Seen) -> bool {
-        self.take_whole(sent, tuple, seen.print) || self.take_piece(sent, tuple, seen)
+        if !self.take_whole(sent, tuple, seen.print) {
+            return self.take_piece(sent, tuple, seen);
+        }
+        // Its bytes have come: no piece of it may.
+        if let (Some(came), Some(whole)) = (&seen.stretch, self.whole.get_mut(&(sent, tuple))) {
+            let place = whole
+                .iter()
+                .position(|(sent, left)| sent == came && *left == sent.payload.len());
+            place.map(|place| whole.swap_remove(place));
+        }
+        true
     }
 
     /// A piece of some that were cut, perhaps the end of one and the begin of the next: of their bytes
