@@ -87,6 +87,8 @@ pub(crate) struct Devices {
     /// Turns so far: the lanes take turns in being read first, and so do the sockets of each.
     turns: usize,
     spin: Spin,
+    /// Whether something came soon, of which it is not known yet whether anything is done about it.
+    came_soon: bool,
 }
 
 impl Devices {
@@ -101,6 +103,7 @@ impl Devices {
             budget,
             turns: 0,
             spin: Spin::new(budget.spin),
+            came_soon: false,
         }
     }
 
@@ -136,7 +139,7 @@ impl Devices {
         let patience = self.spin.patience();
         if patience.is_zero() {
             if watch.ask(timeout, self)? {
-                self.spin.slept(begun.elapsed());
+                self.came_soon = self.spin.was_soon(begun.elapsed());
             }
             return Ok(());
         }
@@ -144,7 +147,7 @@ impl Devices {
         let mut asked = Duration::ZERO;
         while asked < patience {
             if watch.ask(Some(Duration::ZERO), self)? {
-                self.spin.came();
+                self.came_soon = true;
                 return Ok(());
             }
             // Whoever makes the next packet may need this core for it.
@@ -154,6 +157,17 @@ impl Devices {
         self.spin.in_vain();
         let left = timeout.map(|timeout| timeout.saturating_sub(asked));
         watch.ask(left, self).map(|_| ())
+    }
+
+    /// What came has been handled, and this is what is to be sent. Only what leads to something earns
+    /// that a worker asks on: a stranger's garbage must not keep a core busy.
+    pub(crate) fn note_work(&mut self, pods: &Batch<Packet>, wire: &Batch<Datagrams>) {
+        if core::mem::take(&mut self.came_soon) {
+            match pods.is_empty() && wire.is_empty() {
+                true => self.spin.in_vain(),
+                false => self.spin.came(),
+            }
+        }
     }
 
     /// What `token` names may have something to read.

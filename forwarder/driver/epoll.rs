@@ -97,6 +97,7 @@ impl Engine for Epoll {
         sent: &mut Sent,
     ) -> Result<(), EngineError> {
         let Epoll { watch, devices, .. } = self;
+        devices.note_work(pods, wire);
         devices.transmit_datagrams(watch, wire, arena, sent)?;
         devices.transmit_frames(watch, pods, arena, sent)
     }

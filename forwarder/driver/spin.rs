@@ -32,22 +32,20 @@ impl Spin {
         }
     }
 
-    /// Something came while it asked.
+    /// Something came soon, and led to something.
     pub(crate) fn came(&mut self) {
         self.credit = MOST.min(self.credit + EARNED);
     }
 
-    /// Nothing did.
+    /// Nothing came while it asked, or nothing that mattered.
     pub(crate) fn in_vain(&mut self) {
         self.credit = self.credit.saturating_sub(1);
     }
 
-    /// It slept at once, and something woke it after `time`. Being woken is part of that time, and
-    /// may be most of it.
-    pub(crate) fn slept(&mut self, time: Duration) {
-        if time < self.longest {
-            self.came();
-        }
+    /// Whether what woke it after `time` would have come while it asked. Being woken is part of that
+    /// time, and may be most of it.
+    pub(crate) fn was_soon(&self, time: Duration) -> bool {
+        time < self.longest
     }
 }
 
@@ -64,7 +62,8 @@ mod tests {
         while passed < time {
             let patience = spin.patience();
             match patience {
-                Duration::ZERO => spin.slept(gap),
+                Duration::ZERO if spin.was_soon(gap) => spin.came(),
+                Duration::ZERO => {}
                 _ if gap < patience => spin.came(),
                 _ => spin.in_vain(),
             }
@@ -91,7 +90,7 @@ mod tests {
     #[test]
     fn what_was_earned_is_spent_after_a_few_times() {
         let mut spin = Spin::new(LONGEST);
-        (0..100).for_each(|_| spin.slept(Duration::from_micros(5)));
+        (0..100).for_each(|_| spin.came());
         let times = std::iter::repeat_with(|| {
             let patience = spin.patience();
             spin.in_vain();
@@ -106,7 +105,8 @@ mod tests {
     #[test]
     fn with_no_patience_it_never_asks_on() {
         let mut spin = Spin::new(Duration::ZERO);
-        spin.slept(Duration::ZERO);
+        assert!(!spin.was_soon(Duration::ZERO));
+        spin.came();
         assert_eq!(spin.patience(), Duration::ZERO);
     }
 }

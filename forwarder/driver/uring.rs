@@ -104,6 +104,7 @@ impl Engine for Uring {
         arena: &mut Arena,
         sent: &mut Sent,
     ) -> Result<(), EngineError> {
+        self.devices.note_work(pods, wire);
         self.devices
             .transmit_datagrams(&mut self.ring, wire, arena, sent)?;
         self.transmit_frames(pods, arena, sent)
