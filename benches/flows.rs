@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use balance::{Affinity, Backend, Frontend, Service, State};
 use datapath::{Forwarder, Outbox, Own, Route, Settings, Share, Snapshot};
-use packet::{Address, Frame, Now, Offload, Prefix, Time, checksum, protocol};
+use packet::{Address, Batch, Frame, Now, Offload, Prefix, Time, checksum, protocol};
 use policy::{Endpoint, Identity, Labels, PolicyTable};
 use tunnel::{Lane, PrivateKey};
 
@@ -51,6 +51,7 @@ struct World {
     out: Outbox,
     now: Now,
     frames: Vec<[u8; LENGTH]>,
+    came: Batch<Frame>,
     turn: usize,
 }
 
@@ -76,6 +77,7 @@ impl World {
             out,
             now,
             frames: (0..flows as u32).map(datagram).collect(),
+            came: Batch::with_limit(BATCH),
             turn: 0,
         }
     }
@@ -95,7 +97,11 @@ impl World {
             buf.extend(&self.frames[self.turn]);
             self.turn = (self.turn + 1) % self.frames.len();
             let offload = Offload::default();
-            let frame = Frame { buf, offload };
+            let came = self.came.push(Frame { buf, offload });
+            assert!(came.is_ok(), "room for a batch");
+        }
+        self.forwarder.foresee(self.came.iter());
+        while let Some(frame) = self.came.pop() {
             self.forwarder.handle_frame(self.now, frame, &mut self.out);
         }
         self.forwarder.flush(self.now, &mut self.out);

@@ -93,6 +93,7 @@ impl<E: Engine> Worker<E> {
         self.read_mail();
         self.take_crossings()?;
         let now = self.now;
+        self.forwarder.foresee(self.frames.iter());
         while let Some(frame) = self.frames.pop() {
             self.forwarder.handle_frame(now, frame, &mut self.out);
             self.relieve()?;

@@ -7,9 +7,13 @@ use packet::Time;
 
 use crate::Key;
 use crate::conversation::{Conversation, Role, Stage};
+use crate::foresight::Foresight;
 
 /// How many slots a full table looks through for one that may go.
 const EVICTION_TRIES: usize = 32;
+
+/// So many conversations lie in the caches of a core, at some 300 bytes each.
+const MANY: usize = 16_384;
 
 /// Conversations by either of their two keys.
 #[derive(Debug)]
@@ -21,6 +25,9 @@ pub(crate) struct FlowTable {
     limit: usize,
     hand: usize,
     secret: (u64, u64),
+    foresight: Foresight,
+    /// From how many conversations on it pays to look ahead.
+    many: usize,
 }
 
 /// Why a conversation was not entered.
@@ -44,13 +51,19 @@ impl FlowTable {
             limit,
             hand: 0,
             secret,
+            foresight: Foresight::new(),
+            many: MANY,
         }
     }
 
     /// Finds a living conversation, and which of its directions `key` is.
     #[inline]
     pub(crate) fn find(&mut self, key: &Key, now: Time) -> Option<(u32, Role)> {
-        let (slot, role) = self.find_any(key)?;
+        let place = match self.foresight.take(key) {
+            Some(place) if self.holds(place, key) => place,
+            _ => self.place(key.hash(self.secret), key)?,
+        };
+        let (slot, role) = (place >> 1, role(place));
         if self.slots[slot as usize]
             .as_ref()
             .is_some_and(|c| c.expired(now))
@@ -59,6 +72,21 @@ impl FlowTable {
             return None;
         }
         Some((slot, role))
+    }
+
+    /// Says which keys will be looked for next, in that order; any other order is only slower.
+    pub(crate) fn foresee(&mut self, keys: impl Iterator<Item = Key>) {
+        if self.len() < self.many {
+            return;
+        }
+        let mut foresight = core::mem::take(&mut self.foresight);
+        let secret = self.secret;
+        foresight.note(
+            keys,
+            |key| key.hash(secret),
+            |hash, key| self.place(hash, key),
+        );
+        self.foresight = foresight;
     }
 
     /// Enters a conversation.
@@ -150,22 +178,32 @@ impl FlowTable {
         self.slots.len() - self.free.len()
     }
 
-    fn find_any(&self, key: &Key) -> Option<(u32, Role)> {
-        let slots = &self.slots;
-        let value = *self.index.find(key.hash(self.secret), |value| {
-            slots[(value >> 1) as usize].as_ref().is_some_and(|c| {
-                let own = if value & 1 == 0 { &c.forward } else { &c.reply };
-                own == key
+    /// Where a key is: `slot << 1 | role`.
+    #[inline]
+    fn place(&self, hash: u64, key: &Key) -> Option<u32> {
+        self.index
+            .find(hash, |place| self.is_at(*place, key))
+            .copied()
+    }
+
+    #[inline]
+    fn is_at(&self, place: u32, key: &Key) -> bool {
+        self.slots[(place >> 1) as usize]
+            .as_ref()
+            .is_some_and(|conversation| match role(place) {
+                Role::Forward => conversation.forward == *key,
+                Role::Reply => conversation.reply == *key,
             })
-        })?;
-        Some((
-            value >> 1,
-            if value & 1 == 0 {
-                Role::Forward
-            } else {
-                Role::Reply
-            },
-        ))
+    }
+
+    /// Whether a place that was found before still is the key's: of a conversation that was replaced
+    /// only the answers are known.
+    #[inline]
+    fn holds(&self, place: u32, key: &Key) -> bool {
+        let asked = |c: &Conversation| c.stage == Stage::Replaced && role(place) == Role::Forward;
+        let slot = self.slots.get((place >> 1) as usize);
+        let replaced = slot.is_none_or(|slot| slot.as_ref().is_none_or(asked));
+        !replaced && self.is_at(place, key)
     }
 
     fn enter(&mut self, hash: u64, value: u32) {
@@ -209,6 +247,15 @@ impl FlowTable {
         let slot = self.hand;
         self.hand = (self.hand + 1) % self.slots.len();
         slot as u32
+    }
+}
+
+/// Which direction a place is.
+#[inline]
+fn role(place: u32) -> Role {
+    match place & 1 {
+        0 => Role::Forward,
+        _ => Role::Reply,
     }
 }
 
@@ -319,13 +366,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_was_foreseen_and_is_gone_since_is_not_found() {
+        let mut table = FlowTable::new(4, (1, 2));
+        table.many = 0;
+        let old = conversation(1, Time::ZERO, true);
+        let slot = table.insert(old.clone(), Time::ZERO).expect("room");
+        table.foresee([old.forward, old.forward].into_iter());
+        table.remove(slot);
+        assert_eq!(table.find(&old.forward, Time::ZERO), None);
+        // The same slot again, in which only answers are known.
+        table.keep_answers(old.clone(), Time::ZERO);
+        assert_eq!(table.find(&old.forward, Time::ZERO), None);
+        assert_eq!(
+            table.find(&old.reply, Time::ZERO),
+            Some((slot, Role::Reply))
+        );
+    }
+
     proptest! {
         #[test]
         fn the_table_holds_what_a_list_holds(
-            steps in prop::collection::vec((0..4_u8, 0..24_u8, 0..30_u64), 1..300),
+            steps in prop::collection::vec((0..5_u8, 0..24_u8, 0..30_u64), 1..300),
         ) {
             const LIMIT: usize = 16;
             let mut table = FlowTable::new(LIMIT, (3, 4));
+            table.many = 0;
             let mut model: Vec<Conversation> = Vec::new();
             let mut now = Time::ZERO;
             for (action, client, seconds) in steps {
@@ -350,6 +416,7 @@ mod tests {
                             model.retain(|c| c.forward != new.forward);
                         }
                     }
+                    3 => table.foresee((client..24).map(|client| conversation(client, now, true).forward)),
                     _ => {
                         now = now + core::time::Duration::from_secs(seconds * 60);
                         table.sweep(now, 5);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use packet::{Coalescer, Datagrams, Frame, Kind, Now, Packet, Time};
+use packet::{Coalescer, Datagrams, Frame, Header, Kind, Now, Packet, Time};
 use tunnel::{Inner, Lane};
 
 use crate::answers::Answers;
@@ -15,7 +15,7 @@ use crate::lanes::{Lanes, Via};
 use crate::pass::Pass;
 use crate::paths::Paths;
 use crate::probe::{Probes, consume};
-use crate::{Crossing, HealthChange, Outbox, ProbeStatus, Reason, Share, Snapshot};
+use crate::{Crossing, HealthChange, Key, Outbox, ProbeStatus, Reason, Share, Side, Snapshot};
 
 /// How often the flow table is swept, and which share of it each time: all of it in about 13 s,
 /// little enough at once not to be felt.
@@ -149,6 +149,15 @@ impl Forwarder {
     /// are more than the link carries.
     pub fn handle_too_big(&mut self, now: Now, remote: IpAddr, bytes: usize) {
         self.paths.refused(now, remote, bytes, &mut self.lanes);
+    }
+
+    /// Says which frames come next, so that what is known of their flows is at hand by then.
+    pub fn foresee<'f>(&mut self, frames: impl Iterator<Item = &'f Frame>) {
+        let headers = frames.filter_map(|frame| Header::parse(frame.buf.as_slice()).ok());
+        self.flows.foresee(headers.map(|header| Key {
+            flow: header.flow,
+            side: Side::Out,
+        }));
     }
 
     /// A packet or super-packet from the pods' side.
@@ -292,6 +301,10 @@ impl Forwarder {
     /// Sends on what was opened and made whole.
     fn deliver(&mut self, now: Now, out: &mut Outbox) {
         let mut coalesced = core::mem::take(&mut self.coalesced);
+        self.flows.foresee(coalesced.iter().map(|(_, packet)| Key {
+            flow: packet.header().flow,
+            side: Side::In,
+        }));
         for (via, packet) in coalesced.drain(..) {
             let packet = match self.for_this_node(now, via, packet, out) {
                 Some(packet) => packet,

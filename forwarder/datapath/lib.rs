@@ -16,6 +16,7 @@ mod conversation;
 mod crossing;
 mod cut;
 mod flow_table;
+mod foresight;
 mod forwarder;
 mod handover;
 mod inbound;
