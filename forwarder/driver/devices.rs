@@ -179,6 +179,14 @@ impl Devices {
         }
     }
 
+    /// Whether what `token` names may have something to read, as far as is known.
+    pub(crate) fn is_readable(&mut self, token: usize) -> bool {
+        match token {
+            TUN => self.tun_readable,
+            _ => self.socket_mut(token).is_some_and(|socket| socket.readable),
+        }
+    }
+
     /// There is room to send by what `token` names, and nobody waits for it any longer.
     pub(crate) fn note_room(&mut self, token: usize) {
         if token == TUN {

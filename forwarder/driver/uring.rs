@@ -7,19 +7,19 @@
 //! - Datagrams to the wire, by the ring 1.01 to 1.20, in linked chains up to 1.4: sendmmsg(2) has
 //!   put them into one call already, and stops at the first that would block, which unlinked
 //!   submissions do not. So they go as in the epoll engine, in order.
-//! - What is ready is told by polls that stay armed: while something is left from the turn before,
-//!   the ring's own memory says whether there is news, and no call is made.
+//! - What is ready is told by polls that stay set: a frame or datagram alone 0.94. On a device that has
+//!   more than a turn takes none is set: no call asks about it, and whoever sends to us wakes nobody;
+//!   64 frames a turn 0.95, what the sender does for them included.
 
 mod ring;
 mod writes;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use packet::{Arena, Batch, Datagrams, Frame, Packet};
 
-use crate::devices::{Budget, Devices, TUN, WAKER, Watch, failed};
+use crate::devices::{Budget, Devices, TUN, Watch, failed};
 use crate::{Engine, EngineError, Feature, Sent, Tun, Udp, UdpError, Waker};
 use ring::Ring;
 
@@ -54,10 +54,8 @@ impl Uring {
     ) -> Result<Uring, EngineError> {
         let sockets = lanes.iter().map(|lane| lane.sockets.len()).sum::<usize>();
         let mut ring = Ring::new(sockets).map_err(failed("io_uring_setup"))?;
-        ring.arm(WAKER, waker.fd().as_raw_fd())
-            .map_err(failed("watching the waker"))?;
-        ring.arm(TUN, tun.as_fd().as_raw_fd())
-            .map_err(failed("watching the TUN"))?;
+        ring.add_waker(&waker);
+        ring.add(TUN);
         for (place, lane) in lanes.iter().enumerate() {
             ring.register(place, lane)
                 .map_err(failed("watching a socket"))?;

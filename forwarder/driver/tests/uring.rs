@@ -145,6 +145,45 @@ fn a_call_of_the_waker_while_frames_are_written_is_not_lost() {
 }
 
 #[test]
+fn a_turn_that_sleeps_after_a_flood_is_woken_by_what_comes_then() {
+    in_empty_network("a_turn_that_sleeps_after_a_flood", || {
+        let to = lane(0, "127.0.0.1:0", |_| ());
+        let remote = to.addresses()[0];
+        let budget = Budget {
+            items: 4,
+            ..Budget::default()
+        };
+        let mut worker = Worker::with_budget(tun("far0", TunOffloads::Udp), vec![to], budget);
+        let sends = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for round in 0..10 {
+            let mut left = 50;
+            for _ in 0..left {
+                sends.send_to(&[1], remote).unwrap();
+            }
+            while left > 0 {
+                worker.turn(5_000).unwrap();
+                assert!(!worker.datagrams.is_empty(), "{left} are left");
+                left -= worker.forget_datagrams();
+                worker.forget_frames();
+            }
+            let later = sends.try_clone().unwrap();
+            let thread = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                later.send_to(&[2], remote).unwrap();
+            });
+            let start = Instant::now();
+            while worker.datagrams.is_empty() {
+                worker.turn(20_000).unwrap();
+                worker.forget_frames();
+                assert!(start.elapsed() < Duration::from_secs(10), "{round}");
+            }
+            worker.forget_datagrams();
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn an_engine_may_be_made_on_another_thread_than_the_worker_s() {
     in_empty_network("an_engine_may_be_made_on_another_thread", || {
         let lanes = vec![

@@ -34,6 +34,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A frame of no bytes.
 const NO_BYTES: &[libc::iovec; 2] = &[EMPTY_IOVEC; 2];
 
+/// What tells that one descriptor has something to read.
+#[derive(Clone, Copy)]
+struct Poll {
+    token: usize,
+    state: PollState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PollState {
+    /// Not with the kernel.
+    Unset,
+    Set,
+    /// With the kernel until its end is told.
+    Ending,
+}
+
 /// The ring of one worker, and the frames that are under way by it.
 pub(super) struct Ring {
     ring: IoUring,
@@ -44,6 +60,7 @@ pub(super) struct Ring {
     /// worker shows as such in `top`.
     no_iowait: bool,
     waker: RawFd,
+    polls: Vec<Poll>,
     /// Whether something was told outside of [`Watch::ask`], which then must not sleep.
     news: bool,
 }
@@ -59,16 +76,50 @@ impl Ring {
             writes: Writes::new(),
             enabled: false,
             waker: -1,
+            polls: Vec::new(),
             news: false,
         })
     }
 
-    /// Is told whenever `fd`, named `token`, has something to read, from the next call on.
-    pub(super) fn arm(&mut self, token: usize, fd: RawFd) -> io::Result<()> {
-        if token == WAKER {
-            self.waker = fd;
+    /// Is told whenever the waker was called, from the next sleep on.
+    pub(super) fn add_waker(&mut self, waker: &Waker) {
+        self.waker = waker.fd().as_raw_fd();
+        self.add(WAKER);
+    }
+
+    /// Is told whenever what `token` names has something to read, from the next sleep on.
+    pub(super) fn add(&mut self, token: usize) {
+        if !self.polls.iter().any(|poll| poll.token == token) {
+            let state = PollState::Unset;
+            self.polls.push(Poll { token, state });
         }
-        self.push(&readable(token, fd))
+    }
+
+    /// Sets a poll on what was read empty: it looks before it waits, so what came since is told too.
+    /// Ends that of a device which had more than a turn takes: until all of it is read no poll is
+    /// needed, and one that is set costs each packet that comes a wake-up, and each turn a call.
+    fn adjust_polls(&mut self, devices: &mut Devices, busy: bool) -> io::Result<()> {
+        for at in 0..self.polls.len() {
+            let Poll { token, state } = self.polls[at];
+            let (entry, next) = match (state, devices.is_readable(token)) {
+                (PollState::Unset, false) => {
+                    let fd = match token {
+                        WAKER => Some(self.waker),
+                        _ => devices.fd(token),
+                    };
+                    let Some(fd) = fd else { continue };
+                    (readable(token, fd), PollState::Set)
+                }
+                (PollState::Set, true) if busy => {
+                    let end = opcode::AsyncCancel::new(READABLE | token as u64).build();
+                    (end.user_data(NOTHING), PollState::Ending)
+                }
+                _ => continue,
+            };
+            self.push(&entry)?;
+            self.polls[at].state = next;
+        }
+        Ok(())
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
@@ -120,34 +171,22 @@ impl Ring {
 
     /// Takes in all that the kernel has told; whether that was anything.
     fn reap(&mut self, devices: &mut Devices) -> bool {
-        let (submitter, mut queue, completions) = self.ring.split();
         let mut any = false;
-        for completion in completions {
+        for completion in self.ring.completion() {
             any = true;
             let name = completion.user_data();
             let (token, result) = ((name & !KIND) as usize, completion.result());
             match name & KIND {
                 FRAME => self.writes.note(token, result),
-                // What does not say that it will tell more was told for the last time.
                 ROOM if result >= 0 => devices.note_room(token),
-                READABLE if result != -libc::ECANCELED => {
-                    devices.note_readable(token);
-                    let fd = match token {
-                        WAKER => Some(self.waker),
-                        _ => devices.fd(token),
-                    };
-                    if let Some(fd) = fd
-                        && !cqueue::more(completion.flags())
-                    {
-                        // SAFETY: a poll names no memory.
-                        while unsafe { queue.push(&readable(token, fd)) }.is_err() {
-                            queue.sync();
-                            // The next call of the worker's finds out what is wrong.
-                            if submitter.submit().is_err() {
-                                break;
-                            }
-                            queue.sync();
-                        }
+                READABLE => {
+                    if result != -libc::ECANCELED {
+                        devices.note_readable(token);
+                    }
+                    let over = !cqueue::more(completion.flags());
+                    let mut polls = self.polls.iter_mut();
+                    if over && let Some(poll) = polls.find(|poll| poll.token == token) {
+                        poll.state = PollState::Unset;
                     }
                 }
                 _ => {}
@@ -233,6 +272,8 @@ impl Watch for Ring {
         timeout: Option<Duration>,
         devices: &mut Devices,
     ) -> Result<bool, EngineError> {
+        self.adjust_polls(devices, timeout == Some(Duration::ZERO))
+            .map_err(failed("io_uring_enter"))?;
         match self.enter(timeout) {
             Err(error) if !is_end_of_sleep(&error) => {
                 return Err(failed("io_uring_enter")(error));
@@ -255,7 +296,8 @@ impl Watch for Ring {
     }
 
     fn register(&mut self, place: usize, lane: &Udp) -> io::Result<()> {
-        named(place, lane)?.try_for_each(|(token, fd)| self.arm(token, fd))
+        named(place, lane)?.for_each(|(token, _)| self.add(token));
+        Ok(())
     }
 
     fn forget(&mut self, place: usize, lane: &Udp) {

@@ -242,6 +242,15 @@ impl Worker {
         }
     }
 
+    /// Lets go of what came from the wire; how many trains that were.
+    pub(crate) fn forget_datagrams(&mut self) -> usize {
+        let count = self.datagrams.len();
+        while let Some(item) = self.datagrams.pop() {
+            self.arena.put(item.buf);
+        }
+        count
+    }
+
     /// Receives frames until `frames` of those that `wanted` names have come.
     pub(crate) fn receive(
         &mut self,
