@@ -139,10 +139,8 @@ impl Run {
         } else {
             World::new()
         };
-        let (kept, losing) = (
-            Rc::new(RefCell::new(VecDeque::new())),
-            Rc::new(RefCell::new(0)),
-        );
+        let kept = Rc::new(RefCell::new(VecDeque::new()));
+        let losing = Rc::new(RefCell::new(0));
         let (all, lost) = (Rc::clone(&kept), Rc::clone(&losing));
         world.loses = Box::new(move |letter| {
             let mut all = all.borrow_mut();
