@@ -200,10 +200,12 @@ impl FlowTable {
     /// only the answers are known.
     #[inline]
     fn holds(&self, place: u32, key: &Key) -> bool {
-        let asked = |c: &Conversation| c.stage == Stage::Replaced && role(place) == Role::Forward;
-        let slot = self.slots.get((place >> 1) as usize);
-        let replaced = slot.is_none_or(|slot| slot.as_ref().is_none_or(asked));
-        !replaced && self.is_at(place, key)
+        let replaced = |c: &Conversation| c.stage == Stage::Replaced;
+        let is_asked = role(place) == Role::Forward
+            && self.slots[(place >> 1) as usize]
+                .as_ref()
+                .is_some_and(replaced);
+        self.is_at(place, key) && !is_asked
     }
 
     fn enter(&mut self, hash: u64, value: u32) {
