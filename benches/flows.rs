@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use balance::{Affinity, Backend, Frontend, Service, State};
 use datapath::{Forwarder, Outbox, Own, Route, Settings, Share, Snapshot};
-use packet::{Address, Batch, Frame, Now, Offload, Prefix, Time, checksum, protocol};
+use etherparse::PacketBuilder;
+use packet::{Address, Batch, Frame, Now, Offload, Prefix, Time, protocol};
 use policy::{Endpoint, Identity, Labels, PolicyTable};
 use tunnel::{Lane, PrivateKey};
 
@@ -22,8 +23,9 @@ const BATCH: usize = 32;
 /// Batches that are timed at least, and rounds over all flows.
 const BATCHES: usize = 20_000;
 const ROUNDS: usize = 3;
-/// IPv4 and UDP headers, and the rest of 64 bytes.
+/// Bytes of a packet, and of its IPv4 and UDP headers.
 const LENGTH: usize = 64;
+const HEADERS: usize = 28;
 /// Whose all pods are.
 const PODS: Identity = Identity(65_600);
 const FRONTEND: ([u8; 4], u16) = ([10, 96, 0, 1], 53);
@@ -170,24 +172,11 @@ fn snapshot() -> Snapshot {
 
 /// A datagram of flow `number`, from one of 64 pods.
 fn datagram(number: u32) -> [u8; LENGTH] {
-    let port = 1024 + (number / 64) as u16;
-    let mut bytes = [0; LENGTH];
-    bytes[..4].copy_from_slice(&[0x45, 0, 0, LENGTH as u8]);
-    bytes[8..10].copy_from_slice(&[64, 17]);
-    bytes[12..16].copy_from_slice(&[10, 1, 0, (number % 64) as u8]);
-    bytes[16..20].copy_from_slice(&FRONTEND.0);
-    let sum = checksum::internet(&bytes[..20]);
-    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-    bytes[20..22].copy_from_slice(&port.to_be_bytes());
-    bytes[22..24].copy_from_slice(&FRONTEND.1.to_be_bytes());
-    bytes[24..26].copy_from_slice(&((LENGTH - 20) as u16).to_be_bytes());
-    // As its kernel does: over the pseudo header, here put in front for the moment.
-    let mut pseudo = [0; 12 + LENGTH - 20];
-    pseudo[..8].copy_from_slice(&bytes[12..20]);
-    pseudo[9] = 17;
-    pseudo[11] = (LENGTH - 20) as u8;
-    pseudo[12..].copy_from_slice(&bytes[20..]);
-    let sum = checksum::internet(&pseudo);
-    bytes[26..28].copy_from_slice(&sum.to_be_bytes());
-    bytes
+    let (pod, port) = ((number % 64) as u8, 1024 + (number / 64) as u16);
+    let mut bytes = Vec::with_capacity(LENGTH);
+    PacketBuilder::ipv4([10, 1, 0, pod], FRONTEND.0, 64)
+        .udp(port, FRONTEND.1)
+        .write(&mut bytes, &[0; LENGTH - HEADERS])
+        .expect("a vector takes it");
+    bytes.try_into().expect("64 bytes")
 }
