@@ -162,6 +162,9 @@ impl Devices {
     /// What came has been handled, and this is what is to be sent. Only what leads to something earns
     /// that a worker asks on: a stranger's garbage must not keep a core busy.
     pub(crate) fn note_work(&mut self, pods: &Batch<Packet>, wire: &Batch<Datagrams>) {
+        let to_pods = pods.iter().map(|packet| packet.bytes().len());
+        let to_wire = wire.iter().map(|item| item.buf.len());
+        self.spin.moved(to_pods.chain(to_wire).sum());
         if core::mem::take(&mut self.came_soon) {
             match pods.is_empty() && wire.is_empty() {
                 true => self.spin.in_vain(),

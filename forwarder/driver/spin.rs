@@ -4,18 +4,26 @@
 //! asking on makes round trips several times shorter. Where it does not, asking burns a core for
 //! nothing. So a worker asks on only while that has lately paid: credit is earned by things that
 //! came soon, and spent by asking in vain.
+//!
+//! Bulk needs none of it: what is waiting when a worker wakes pays for the waking, and the time that
+//! is asked away is missing elsewhere. So bulk puts the credit in debt.
 
 use std::time::Duration;
 
 /// The most credit: so often in a row it is asked in vain before a worker sleeps at once.
-const MOST: u8 = 8;
+const MOST: i16 = 8;
 /// What something that came soon earns.
-const EARNED: u8 = 2;
+const EARNED: i16 = 2;
+/// The credit after bulk: 64 things that came soon without bulk among them make it good. The
+/// acknowledgements of bulk come in between, soon and small.
+const DEBT: i16 = -64 * EARNED;
+/// More than so many bytes at once are bulk: what no exchange of single packets adds up to.
+const BULK: usize = 16 << 10;
 
 /// The habit of one worker.
 pub(crate) struct Spin {
     longest: Duration,
-    credit: u8,
+    credit: i16,
 }
 
 impl Spin {
@@ -27,7 +35,7 @@ impl Spin {
     /// How long to ask on before the next sleep; zero: sleep at once.
     pub(crate) fn patience(&self) -> Duration {
         match self.credit {
-            0 => Duration::ZERO,
+            ..=0 => Duration::ZERO,
             _ => self.longest,
         }
     }
@@ -39,7 +47,16 @@ impl Spin {
 
     /// Nothing came while it asked, or nothing that mattered.
     pub(crate) fn in_vain(&mut self) {
-        self.credit = self.credit.saturating_sub(1);
+        if self.credit > 0 {
+            self.credit -= 1;
+        }
+    }
+
+    /// So many bytes were moved at once.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        if bytes > BULK {
+            self.credit = DEBT;
+        }
     }
 
     /// Whether what woke it after `time` would have come while it asked. Being woken is part of that
@@ -98,8 +115,22 @@ mod tests {
         });
         assert_eq!(
             times.take_while(|patience| !patience.is_zero()).count(),
-            usize::from(MOST)
+            MOST as usize
         );
+    }
+
+    #[test]
+    fn beside_bulk_it_does_not_ask_on_and_soon_after_it_does() {
+        let mut spin = Spin::new(LONGEST);
+        let mut asks_after = |small: usize| {
+            spin.moved(BULK + 1);
+            (0..small).for_each(|_| {
+                spin.moved(BULK);
+                spin.came();
+            });
+            !spin.patience().is_zero()
+        };
+        assert!(!asks_after(0) && !asks_after(64) && asks_after(65));
     }
 
     #[test]
