@@ -72,6 +72,13 @@ fn engine(config: &Config) -> EngineChoice {
     }
 }
 
+/// What outsiders must not guess, for [`Settings::secret`].
+pub(crate) fn secret() -> std::io::Result<(u64, u64)> {
+    let seed = driver::random()?;
+    let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
+    Ok((half(0), half(8)))
+}
+
 /// Where lane `number` listens: the node's addresses, and its port plus the number.
 pub fn lane_addresses(config: &Config, number: u16) -> Vec<SocketAddr> {
     let moved =
@@ -174,15 +181,13 @@ impl Workshop {
     }
 
     fn settings(&self) -> Result<Settings, NodeError> {
-        let seed = driver::random()?;
-        let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
         let probe = &self.config.probe;
         Ok(Settings {
             mtu: self.mtu.load(Ordering::Relaxed) as usize,
             flows: (self.config.flows_max as usize).div_ceil(self.mailboxes.len()),
             probe_interval: Duration::from_millis(u64::from(probe.interval_ms)),
             probe_count: u32::from(probe.count),
-            secret: (half(0), half(8)),
+            secret: secret()?,
         })
     }
 }

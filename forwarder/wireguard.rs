@@ -24,6 +24,7 @@ use tunnel::Lane;
 
 use crate::mailbox::Mailbox;
 use crate::neighbours::Neighbours;
+use crate::node;
 use crate::worker::Worker;
 use socket::{Socket, SocketError};
 
@@ -85,7 +86,11 @@ pub fn run(name: &str, engine: EngineChoice, up: impl FnOnce()) -> Result<(), Wi
     let engine = engine.open(Waker::new()?, tun, vec![udp], Budget::default())?;
     tell_engine(&engine);
     let lane = Lane::unkeyed(0, driver::random()?);
-    let forwarder = Forwarder::plain(SETTINGS, lane);
+    let settings = Settings {
+        secret: node::secret()?,
+        ..SETTINGS
+    };
+    let forwarder = Forwarder::plain(settings, lane);
     let mailbox = Arc::new(Mailbox::new(engine.waker()));
     watch::start(&mailbox, link, socket.path().to_owned())?;
     watch::serve(&mailbox, socket.listener()?)?;

@@ -15,7 +15,9 @@ use crate::lanes::{Lanes, Via};
 use crate::pass::Pass;
 use crate::paths::Paths;
 use crate::probe::{Probes, consume};
-use crate::{Crossing, HealthChange, Key, Outbox, ProbeStatus, Reason, Share, Side, Snapshot};
+use crate::{
+    Crossing, HealthChange, Key, Outbox, ProbeStatus, Reason, Share, Side, Snapshot, Sparse,
+};
 
 /// How often the flow table is swept, and which share of it each time: all of it in about 13 s,
 /// little enough at once not to be felt.
@@ -38,7 +40,7 @@ pub struct Settings {
     pub probe_interval: Duration,
     /// How many answers may be missing before a node counts as silent.
     pub probe_count: u32,
-    /// What outsiders must not guess: the flow table's hash and the probes' identifier.
+    /// What outsiders must not guess: the flows' hashes and the probes' identifier.
     pub secret: (u64, u64),
 }
 
@@ -149,6 +151,11 @@ impl Forwarder {
     /// are more than the link carries.
     pub fn handle_too_big(&mut self, now: Now, remote: IpAddr, bytes: usize) {
         self.paths.refused(now, remote, bytes, &mut self.lanes);
+    }
+
+    /// What picks the frames of sparse flows out of at most `limit`.
+    pub fn sparse(&self, limit: usize) -> Sparse {
+        Sparse::new(limit, self.settings.secret)
     }
 
     /// Says which frames come next, so that what is known of their flows is at hand by then.

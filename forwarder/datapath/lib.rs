@@ -32,6 +32,7 @@ mod reason;
 mod related;
 mod share;
 mod snapshot;
+mod sparse;
 
 pub use crossing::{Crossing, Origin};
 pub use forwarder::{Forwarder, Settings};
@@ -44,3 +45,4 @@ pub use probe::{Health, HealthChange, ProbeStatus};
 pub use reason::Reason;
 pub use share::Share;
 pub use snapshot::{LanePeer, Node, Own, Route, Snapshot};
+pub use sparse::Sparse;
