@@ -2,13 +2,14 @@
 //!
 //! Each figure is the best of many short runs, so that what else the machine does shows little.
 
+#[path = "common/hosts.rs"]
+mod hosts;
+
 use std::hint::black_box;
 use std::time::Instant;
 
-use packet::{
-    Address, Arena, Coalescer, Header, Offload, Packet, Prefix, PrefixMap, Segmenter, checksum,
-    lane_of,
-};
+use hosts::{host, hosts};
+use packet::{Address, Arena, Coalescer, Header, Offload, Packet, Segmenter, checksum, lane_of};
 
 const RUNS: usize = 400;
 /// TCP payload of a full segment in a tunnel, in bytes.
@@ -30,8 +31,8 @@ fn main() {
     time("lane_of", 1, 5000, || {
         black_box(lane_of(black_box(address), 4));
     });
-    for hosts in [100, 10_000, 100_000] {
-        prefixes(hosts);
+    for number in [100, 10_000, 100_000] {
+        prefixes(number);
     }
 }
 
@@ -114,22 +115,13 @@ fn super_packets(family: &str, v6: bool) {
     );
 }
 
-/// Looks up among `hosts` host routes, two networks and a default route.
-fn prefixes(hosts: u32) {
-    let spread = |index: u32| {
-        let [_, b, c, d] = index.wrapping_mul(0x9e37_79b1).to_be_bytes();
-        Address::from_v4([10, b, c, d])
-    };
-    let networks = ["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/12"].map(|text| text.parse().unwrap());
-    let map: PrefixMap<u32> = (0..hosts)
-        .map(|index| Prefix::host(spread(index)))
-        .chain(networks)
-        .zip(0..)
-        .collect();
-    let known: Vec<Address> = (0..4096).map(|index| spread(index * 37 % hosts)).collect();
+/// Looks up among `number` host routes, two networks and a default route.
+fn prefixes(number: u32) {
+    let map = hosts(number);
+    let known: Vec<Address> = (0..4096).map(|index| host(index * 37 % number)).collect();
     let mut turn = 0;
     time(
-        &format!("prefix lookup, a host of {hosts}"),
+        &format!("prefix lookup, a host of {number}"),
         1,
         4096,
         || {
