@@ -114,12 +114,14 @@ fn log() {
 
 /// Reads a node's file.
 fn load(file: &Path) -> Result<config::Config, Failure> {
+    read(file).map_err(|problems| problems.join("\n").into())
+}
+
+/// Reads a node's file, or says all that is wrong in it, each with its place.
+fn read(file: &Path) -> Result<config::Config, Vec<String>> {
     config::Config::load(file).map_err(|problems| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let all: Vec<String> = problems
-            .iter()
-            .map(|problem| problem.render(&text))
-            .collect();
-        all.join("\n").into()
+        let said = problems.iter().map(|problem| problem.render(&text));
+        said.collect()
     })
 }

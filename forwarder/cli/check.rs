@@ -73,9 +73,9 @@ impl Check {
 
 impl Findings {
     fn node(&mut self, file: &Path) {
-        let config = match super::load(file) {
+        let config = match super::read(file) {
             Ok(config) => config,
-            Err(failure) => return self.complain(failure.to_string()),
+            Err(problems) => return problems.into_iter().for_each(|p| self.complain(p)),
         };
         match Control::read_only(config) {
             Ok(compiled) => self.objects(&compiled),
