@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::Key;
 
-/// How many packets are looked for ahead: what a breath takes in, and no more.
+/// How many packets are looked for ahead: no breath handles more frames.
 const AHEAD: usize = 64;
 
 /// Keys that will be looked for soon, in that order.

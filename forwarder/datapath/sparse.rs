@@ -4,7 +4,7 @@
 //! A frame may overtake if it is small and nothing large of its flow is in front of it, so the order
 //! within a flow stays. Of one flow only a few may at once: a flood of small packets is bulk, too.
 
-use packet::{Batch, Fragment, Frame, Header};
+use packet::{Batch, Flow, Fragment, Frame, Header};
 
 use crate::{Key, Side};
 
@@ -43,19 +43,25 @@ impl Sparse {
             return;
         }
         let mut seen = [0_u8; BUCKETS];
-        // Which flow a fragment is of is not known, so nothing behind it overtakes it.
-        let mut open = true;
+        // Which flow of its addresses a fragment is of is not known.
+        let mut torn = [false; BUCKETS];
         for _ in 0..frames.len() {
             let Some(frame) = frames.pop() else { return };
-            let bucket = self.bucket(&frame);
-            open &= bucket.is_some();
-            let overtakes = bucket.is_some_and(|bucket| {
-                let seen = &mut seen[bucket];
-                match is_small(&frame) && *seen < FEW {
+            let overtakes = Header::parse(frame.buf.as_slice()).is_ok_and(|header| {
+                let ends = Flow {
+                    source_port: 0,
+                    destination_port: 0,
+                    protocol: 0,
+                    ..header.flow
+                };
+                let torn = &mut torn[self.bucket(ends)];
+                *torn |= header.fragment != Fragment::No;
+                let seen = &mut seen[self.bucket(header.flow)];
+                match is_small(&frame) && !*torn && *seen < FEW {
                     true => *seen += 1,
                     false => *seen = WAITS,
                 }
-                open && *seen != WAITS
+                *seen != WAITS
             });
             let to = if overtakes {
                 &mut self.frames
@@ -67,16 +73,10 @@ impl Sparse {
         }
     }
 
-    /// Which flow a frame is of, as far as that matters here.
     #[inline]
-    fn bucket(&self, frame: &Frame) -> Option<usize> {
-        let header = Header::parse(frame.buf.as_slice()).ok()?;
-        let key = Key {
-            flow: header.flow,
-            side: Side::Out,
-        };
-        let hash = key.hash(self.secret) as usize;
-        (header.fragment == Fragment::No).then_some(hash % BUCKETS)
+    fn bucket(&self, flow: Flow) -> usize {
+        let side = Side::Out;
+        Key { flow, side }.hash(self.secret) as usize % BUCKETS
     }
 
     /// The next that need not wait.
@@ -113,34 +113,57 @@ mod tests {
     use super::*;
 
     const LIMIT: usize = 64;
+    // Behind the IP header whole units of eight bytes, as a fragment has to have.
+    const SHORT: usize = 20 + 72;
+    const LONG: usize = 20 + 9_000;
 
-    /// A UDP packet of a flow, with a number in it; `more`: the first of several fragments.
-    fn frame(arena: &mut Arena, flow: u16, length: usize, number: u8, more: bool) -> Frame {
-        let mut ip = etherparse::Ipv4Header {
-            protocol: etherparse::IpNumber::UDP,
-            time_to_live: 64,
-            source: [10, 0, 0, 1],
-            destination: [10, 0, 0, 2],
-            more_fragments: more,
-            ..Default::default()
-        };
-        ip.set_payload_len(length - 20).expect("a short packet");
-        let udp = etherparse::UdpHeader {
-            source_port: flow,
-            destination_port: 7,
-            length: (length - 20) as u16,
-            checksum: 0,
-        };
-        let mut bytes = Vec::new();
-        ip.write(&mut bytes).expect("a header");
-        udp.write(&mut bytes).expect("a header");
-        bytes.resize(length, number);
-        let mut buf = arena.take().expect("a buffer");
-        buf.spare_mut()[..length].copy_from_slice(&bytes);
-        buf.grow_back(length);
-        Frame {
-            buf,
-            offload: Offload::default(),
+    /// A UDP packet; `more`: the first of several fragments.
+    #[derive(Clone, Copy, Debug)]
+    struct Sample {
+        host: u8,
+        port: u16,
+        length: usize,
+        more: bool,
+    }
+
+    fn sample(host: u8, port: u16, length: usize, more: bool) -> Sample {
+        Sample {
+            host,
+            port,
+            length,
+            more,
+        }
+    }
+
+    impl Sample {
+        /// With a number in it.
+        fn frame(&self, arena: &mut Arena, number: u8) -> Frame {
+            let mut ip = etherparse::Ipv4Header {
+                protocol: etherparse::IpNumber::UDP,
+                time_to_live: 64,
+                source: [10, 0, 0, self.host],
+                destination: [10, 0, 1, 2],
+                more_fragments: self.more,
+                ..Default::default()
+            };
+            ip.set_payload_len(self.length - 20).expect("a short one");
+            let udp = etherparse::UdpHeader {
+                source_port: self.port,
+                destination_port: 7,
+                length: (self.length - 20) as u16,
+                checksum: 0,
+            };
+            let mut bytes = Vec::new();
+            ip.write(&mut bytes).expect("a header");
+            udp.write(&mut bytes).expect("a header");
+            bytes.resize(self.length, number);
+            let mut buf = arena.take().expect("a buffer");
+            buf.spare_mut()[..self.length].copy_from_slice(&bytes);
+            buf.grow_back(self.length);
+            Frame {
+                buf,
+                offload: Offload::default(),
+            }
         }
     }
 
@@ -148,12 +171,12 @@ mod tests {
         frame.buf.as_slice()[28]
     }
 
-    /// What is picked and what is left of frames with these flows, lengths and fragment bits.
-    fn pick(frames: &[(u16, usize, bool)]) -> (Vec<u8>, Vec<u8>) {
+    /// Which of these are picked, and which are left, each in its order.
+    fn pick(samples: &[Sample]) -> (Vec<u8>, Vec<u8>) {
         let mut arena = Arena::new(0, LIMIT);
         let mut batch = Batch::with_limit(LIMIT);
-        for (place, (flow, length, more)) in (0..).zip(frames) {
-            let frame = frame(&mut arena, *flow, *length, place, *more);
+        for (place, sample) in (0..).zip(samples) {
+            let frame = sample.frame(&mut arena, place);
             batch.push(frame).expect("room");
         }
         let mut sparse = Sparse::new(LIMIT, (1, 2));
@@ -164,51 +187,59 @@ mod tests {
 
     #[test]
     fn a_single_packet_overtakes_super_packets_but_none_of_its_own_flow() {
-        let frames = [
-            (1, 9_000, false),
-            (2, 90, false),
-            (1, 90, false),
-            (1, 9_000, false),
+        let samples = [
+            sample(1, 1, LONG, false),
+            sample(1, 2, SHORT, false),
+            sample(1, 1, SHORT, false),
+            sample(1, 1, LONG, false),
         ];
-        assert_eq!(pick(&frames), (vec![1], vec![0, 2, 3]));
+        assert_eq!(pick(&samples), (vec![1], vec![0, 2, 3]));
     }
 
     #[test]
     fn a_flood_of_small_packets_is_bulk_too() {
-        let mut frames = vec![(1, 90, false); 20];
-        frames.insert(0, (2, 9_000, false));
-        frames.push((3, 90, false));
-        let (picked, left) = pick(&frames);
+        let mut samples = vec![sample(1, 1, SHORT, false); 20];
+        samples.insert(0, sample(1, 2, LONG, false));
+        samples.push(sample(1, 3, SHORT, false));
+        let (picked, left) = pick(&samples);
         assert_eq!(picked, [1, 2, 3, 4, 21]);
         assert_eq!(left.len(), 17);
     }
 
     #[test]
-    fn nothing_overtakes_a_fragment() {
-        let frames = [
-            (2, 90, false),
-            (1, 1_400, true),
-            (3, 90, false),
-            (1, 9_000, false),
+    fn nothing_overtakes_a_fragment_of_its_own_addresses() {
+        let samples = [
+            sample(1, 2, SHORT, false),
+            sample(1, 1, LONG, true),
+            sample(1, 3, SHORT, false),
+            sample(2, 3, SHORT, false),
+            sample(1, 1, LONG, false),
         ];
-        assert_eq!(pick(&frames), (vec![0], vec![1, 2, 3]));
+        assert_eq!(pick(&samples), (vec![0, 3], vec![1, 2, 4]));
+    }
+
+    fn any() -> impl Strategy<Value = Sample> {
+        let length = prop_oneof![Just(SHORT), Just(LONG)];
+        let more = prop::bool::weighted(0.03);
+        (0..2_u8, 0..5_u16, length, more).prop_map(|(h, p, l, m)| sample(h, p, l, m))
     }
 
     proptest! {
         #[test]
         fn the_order_within_a_flow_stays_and_nothing_is_lost(
-            frames in prop::collection::vec((0..9_u16, prop_oneof![Just(90), Just(9_000)], prop::bool::weighted(0.03)), 0..LIMIT)
+            samples in prop::collection::vec(any(), 0..LIMIT)
         ) {
-            let (picked, left) = pick(&frames);
+            let (picked, left) = pick(&samples);
+            let of = |place: &u8| samples[usize::from(*place)];
             let mut last = BTreeMap::new();
             for place in picked.iter().chain(&left) {
-                let (flow, ..) = frames[usize::from(*place)];
-                if let Some(before) = last.insert(flow, *place) {
-                    prop_assert!(before < *place, "{before} came behind {place}");
+                let Sample { host, port, .. } = of(place);
+                if let Some(before) = last.insert((host, port), *place) {
+                    prop_assert!(before < *place, "{} came behind {}", before, place);
                 }
             }
-            prop_assert_eq!(picked.len() + left.len(), frames.len());
-            prop_assert!(picked.iter().all(|place| frames[usize::from(*place)].1 == 90));
+            prop_assert_eq!(picked.len() + left.len(), samples.len());
+            prop_assert!(picked.iter().all(|place| of(place).length == SHORT));
         }
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct Devices {
     spin: Spin,
     /// Whether something came soon, of which it is not known yet whether anything is done about it.
     came_soon: bool,
+    /// Bytes that were to be sent in this turn.
+    moved: usize,
 }
 
 impl Devices {
@@ -104,6 +106,7 @@ impl Devices {
             turns: 0,
             spin: Spin::new(budget.spin),
             came_soon: false,
+            moved: 0,
         }
     }
 
@@ -116,6 +119,7 @@ impl Devices {
         frames: &mut Batch<Frame>,
         datagrams: &mut Batch<Datagrams>,
     ) -> Result<(), EngineError> {
+        self.settle();
         let timeout = if self.has_more(arena, frames, datagrams) {
             Some(Duration::ZERO)
         } else {
@@ -159,18 +163,24 @@ impl Devices {
         watch.ask(left, self).map(|_| ())
     }
 
-    /// What came has been handled, and this is what is to be sent. Only what leads to something earns
-    /// that a worker asks on: a stranger's garbage must not keep a core busy.
+    /// What came has been handled, or a part of it, and this is what is to be sent.
     pub(crate) fn note_work(&mut self, pods: &Batch<Packet>, wire: &Batch<Datagrams>) {
         let to_pods = pods.iter().map(|packet| packet.bytes().len());
         let to_wire = wire.iter().map(|item| item.buf.len());
-        self.spin.moved(to_pods.chain(to_wire).sum());
+        self.moved += to_pods.chain(to_wire).sum::<usize>();
+    }
+
+    /// What the turn that is over says about the next. Only what leads to something earns that a worker
+    /// asks on: a stranger's garbage must not keep a core busy.
+    fn settle(&mut self) {
+        let moved = core::mem::take(&mut self.moved);
         if core::mem::take(&mut self.came_soon) {
-            match pods.is_empty() && wire.is_empty() {
-                true => self.spin.in_vain(),
-                false => self.spin.came(),
+            match moved {
+                0 => self.spin.in_vain(),
+                _ => self.spin.came(),
             }
         }
+        self.spin.moved(moved);
     }
 
     /// What `token` names may have something to read.

@@ -14,10 +14,12 @@ use std::time::Duration;
 const MOST: i16 = 8;
 /// What something that came soon earns.
 const EARNED: i16 = 2;
-/// The credit after bulk: 64 things that came soon without bulk among them make it good. The
-/// acknowledgements of bulk come in between, soon and small.
-const DEBT: i16 = -64 * EARNED;
-/// More than so many bytes at once are bulk: what no exchange of single packets adds up to.
+/// What bulk costs: once, it takes 16 things that came soon to make it good; again and again, it
+/// outweighs its own acknowledgements, which come in between, soon and small.
+const COST: i16 = 16 * EARNED;
+/// The most debt, so that bulk that is over is soon forgotten.
+const DEBT: i16 = -4 * COST;
+/// More than so many bytes in one turn are bulk.
 const BULK: usize = 16 << 10;
 
 /// The habit of one worker.
@@ -52,10 +54,10 @@ impl Spin {
         }
     }
 
-    /// So many bytes were moved at once.
+    /// So many bytes were moved in one turn.
     pub(crate) fn moved(&mut self, bytes: usize) {
         if bytes > BULK {
-            self.credit = DEBT;
+            self.credit = DEBT.max(self.credit.min(0) - COST);
         }
     }
 
@@ -119,18 +121,23 @@ mod tests {
         );
     }
 
+    /// Whether it asks on after so many turns of bulk, and then so many small things.
+    fn asks_after(bulk: usize, small: usize) -> bool {
+        let mut spin = Spin::new(LONGEST);
+        (0..100).for_each(|_| spin.came());
+        (0..bulk).for_each(|_| spin.moved(BULK + 1));
+        (0..small).for_each(|_| {
+            spin.moved(BULK);
+            spin.came();
+        });
+        !spin.patience().is_zero()
+    }
+
     #[test]
     fn beside_bulk_it_does_not_ask_on_and_soon_after_it_does() {
-        let mut spin = Spin::new(LONGEST);
-        let mut asks_after = |small: usize| {
-            spin.moved(BULK + 1);
-            (0..small).for_each(|_| {
-                spin.moved(BULK);
-                spin.came();
-            });
-            !spin.patience().is_zero()
-        };
-        assert!(!asks_after(0) && !asks_after(64) && asks_after(65));
+        assert!(asks_after(0, 0));
+        assert!(!asks_after(1, 0) && !asks_after(1, 16) && asks_after(1, 17));
+        assert!(!asks_after(1_000, 64) && asks_after(1_000, 65));
     }
 
     #[test]
