@@ -45,19 +45,19 @@ impl Sparse {
         let mut seen = [0_u8; BUCKETS];
         // Which flow of its addresses a fragment is of is not known.
         let mut torn = [false; BUCKETS];
+        let mut fragments = false;
         for _ in 0..frames.len() {
             let Some(frame) = frames.pop() else { return };
             let overtakes = Header::parse(frame.buf.as_slice()).is_ok_and(|header| {
-                let ends = Flow {
-                    source_port: 0,
-                    destination_port: 0,
-                    protocol: 0,
-                    ..header.flow
+                let fragment = header.fragment != Fragment::No;
+                fragments |= fragment;
+                let torn = fragments && {
+                    let torn = &mut torn[self.bucket(ends(header.flow))];
+                    *torn |= fragment;
+                    *torn
                 };
-                let torn = &mut torn[self.bucket(ends)];
-                *torn |= header.fragment != Fragment::No;
                 let seen = &mut seen[self.bucket(header.flow)];
-                match is_small(&frame) && !*torn && *seen < FEW {
+                match is_small(&frame) && !torn && *seen < FEW {
                     true => *seen += 1,
                     false => *seen = WAITS,
                 }
@@ -93,6 +93,16 @@ impl Sparse {
     /// Whether none is left.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+}
+
+/// A flow's addresses alone.
+fn ends(flow: Flow) -> Flow {
+    Flow {
+        source_port: 0,
+        destination_port: 0,
+        protocol: 0,
+        ..flow
     }
 }
 
