@@ -3,13 +3,14 @@
 //! ```text
 //! packet  ←  policy, balance, tunnel  ←  datapath  ←  mesh      (pure: bytes, facts and time in, decisions out)
 //! packet  ←  driver                                             (the kernel's doors; the only unsafe code)
-//! all of them meet here:  node · crew · worker · neighbours · mailbox · control · wireguard · cli
+//! all of them meet here:  node · crew · worker · helpers · neighbours · mailbox · control · wireguard · cli
 //! ```
 //!
 //! - [`node`] makes the devices, starts the workers and control, and ends them.
 //! - [`crew`] holds the workers' threads, and makes a worker anew that died.
 //! - [`worker`] is one breath: sleep, receive, handle, transmit. It shares nothing but its
-//!   [`mailbox`] with control, and rings with its [`neighbours`].
+//!   [`mailbox`] with control, rings with its [`neighbours`], and the cipher's work with its
+//!   `helpers`.
 //! - [`control`] feeds what it reads (manifests, health) to the world, and gives what the world
 //!   compiles to the host's rules and to the workers.
 //! - [`wireguard`] is a plain interface for `wg`, by the same worker.
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod control;
 pub mod crew;
 pub mod explain;
+mod helpers;
 pub mod keys;
 mod lab;
 pub mod mailbox;

@@ -26,6 +26,10 @@ pub struct Desk<'a> {
     pub engine: &'a mut dyn Engine,
     /// What the devices took and did not take, so far.
     pub sent: &'a Sent,
+    /// How many threads do the cipher's work beside it.
+    pub helpers: usize,
+    /// Messages that those have in hand, or that wait behind them.
+    pub sealing: u64,
     /// The time of this breath.
     pub now: Now,
 }

@@ -16,6 +16,7 @@ use tunnel::{Lane, PrivateKey};
 
 use crate::control::{self, Control, ControlError};
 use crate::crew::{Crew, Work};
+use crate::helpers::Helpers;
 use crate::keys::{self, KeyError};
 use crate::mailbox::Mailbox;
 use crate::neighbours::Neighbours;
@@ -169,12 +170,14 @@ impl Workshop {
             offloads: TunOffloads::default(),
         })?;
         let waker = self.wakers[place].clone();
+        let helpers = Helpers::start(waker.clone())?;
         let worker = Worker::new(
             number,
             engine(config).open(waker, tun, sockets, Budget::default())?,
             Forwarder::new(self.settings()?, share, lanes),
             Arc::clone(&self.mailboxes[place]),
             self.neighbours[place].successor(),
+            helpers,
             Some(self.health.clone()),
         );
         Ok(Box::new(|| worker.run()))

@@ -22,6 +22,7 @@ use driver::{
 };
 use tunnel::Lane;
 
+use crate::helpers::Helpers;
 use crate::mailbox::Mailbox;
 use crate::neighbours::Neighbours;
 use crate::node;
@@ -97,7 +98,9 @@ pub fn run(name: &str, engine: EngineChoice, up: impl FnOnce()) -> Result<(), Wi
     tracing::info!(interface = name, "up");
     up();
     let alone = Neighbours::nobody();
-    match Worker::new(0, engine, forwarder, Arc::clone(&mailbox), alone, None).run() {
+    let helpers = Helpers::start(engine.waker())?;
+    let mail = Arc::clone(&mailbox);
+    match Worker::new(0, engine, forwarder, mail, alone, helpers, None).run() {
         // To delete the link is how wg-quick and others end it.
         Ok(()) | Err(EngineError::Deleted { .. }) => {}
         Err(error) => return Err(error.into()),

@@ -69,7 +69,8 @@ pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
         on: feature.on,
         why: feature.why,
     });
-    let queued = desk.out.queued() + desk.forwarder.queued();
+    let drivers = drivers.chain([helpers(desk.helpers)]);
+    let queued = desk.out.queued() + desk.sealing + desk.forwarder.queued();
     let ledger = *desk.out.ledger();
     let epoch = desk.forwarder.epoch();
     let silent = desk.forwarder.silent_lanes(desk.now);
@@ -96,6 +97,19 @@ pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
         probes: desk.forwarder.probe_status().collect(),
         silent: silent.collect(),
         lanes: lanes(desk),
+    }
+}
+
+/// Whether other threads do a part of the cipher's work.
+fn helpers(count: usize) -> Driver {
+    Driver {
+        name: "helpers".to_owned(),
+        on: count > 0,
+        why: match count {
+            0 => "there is one core".to_owned(),
+            1 => "1 thread for the cipher".to_owned(),
+            _ => format!("{count} threads for the cipher"),
+        },
     }
 }
 

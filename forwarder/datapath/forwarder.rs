@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use packet::{Coalescer, Datagrams, Frame, Header, Kind, Now, Packet, Time};
-use tunnel::{Inner, Lane};
+use tunnel::{Inner, Lane, Unopened};
 
 use crate::answers::Answers;
 use crate::flow_table::FlowTable;
@@ -187,8 +187,19 @@ impl Forwarder {
     /// Datagrams from the wire. What they carry may wait, to be made whole with what comes next,
     /// until [`Forwarder::flush`].
     pub fn handle_datagrams(&mut self, now: Now, datagrams: Datagrams, out: &mut Outbox) {
-        out.ledger().received += datagrams.buf.frames() as u64;
-        self.open(now, datagrams, out);
+        self.handle_unopened(now, datagrams.into(), out);
+    }
+
+    /// Gives datagrams what another thread needs to decrypt them, before
+    /// [`Forwarder::handle_unopened`] is called in their turn.
+    pub fn unopened(&mut self, datagrams: Datagrams) -> Unopened {
+        self.lanes.unopened(datagrams)
+    }
+
+    /// [`Forwarder::handle_datagrams`] of those that another thread may have decrypted.
+    pub fn handle_unopened(&mut self, now: Now, unopened: Unopened, out: &mut Outbox) {
+        out.ledger().received += unopened.datagrams().buf.frames() as u64;
+        self.open(now, unopened, out);
         self.deliver(now, out);
     }
 

@@ -1,6 +1,7 @@
 //! From the wire: a train is opened, and each packet in it must be from where its peer may be.
 
-use packet::{Address, Datagrams, Header, Now};
+use packet::{Address, Header, Now};
+use tunnel::Unopened;
 
 use crate::forwarder::{Forwarder, Mode};
 use crate::lanes::{Lanes, Via};
@@ -9,10 +10,12 @@ use crate::{Outbox, Reason, Route, Snapshot};
 impl Forwarder {
     /// Opens a train and gives its packets to the coalescer; what it lets go is in
     /// `self.coalesced`.
-    pub(crate) fn open(&mut self, now: Now, mut datagrams: Datagrams, out: &mut Outbox) {
-        let lane = datagrams.lane;
+    pub(crate) fn open(&mut self, now: Now, mut train: Unopened, out: &mut Outbox) {
+        let lane = train.datagrams().lane;
         self.opened.clear();
-        if !self.lanes.open(now, &mut datagrams, &mut self.opened, out) {
+        let is_ours = self.lanes.open(now, &mut train, &mut self.opened, out);
+        let datagrams = train.into_datagrams();
+        if !is_ours {
             let frames = datagrams.buf.frames() as u64;
             out.drops.count(Reason::NoPeer, frames);
         }

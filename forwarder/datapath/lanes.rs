@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use packet::{Address, Datagrams, Now, Packet, Time, lane_of};
-use tunnel::{Inner, Lane, Patience, PeerId, PublicKey, Reception};
+use tunnel::{Inner, Lane, Patience, PeerId, PublicKey, Reception, Unopened};
 
 use crate::{Crossing, LanePeer, Node, Outbox, Reason, Share, Snapshot};
 
@@ -234,16 +234,24 @@ impl Lanes {
     pub(crate) fn open(
         &mut self,
         now: Now,
-        train: &mut Datagrams,
+        train: &mut Unopened,
         opened: &mut Vec<Inner>,
         out: &mut Outbox,
     ) -> bool {
-        let Some(place) = self.place(train.lane) else {
+        let Some(place) = self.place(train.datagrams().lane) else {
             return false;
         };
         let lane = &mut self.members[place].lane;
-        lane.open(now, train, &mut self.reception, opened, &mut out.tunnel);
+        lane.open_tried(now, train, &mut self.reception, opened, &mut out.tunnel);
         true
+    }
+
+    /// Gives a train the key that other threads need to open it, if there is one.
+    pub(crate) fn unopened(&mut self, train: Datagrams) -> Unopened {
+        match self.place(train.lane) {
+            Some(place) => self.members[place].lane.unopened(train),
+            None => train.into(),
+        }
     }
 
     /// The node whose lane a packet came from.

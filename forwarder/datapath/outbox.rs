@@ -102,7 +102,7 @@ impl Outbox {
     #[inline]
     pub fn is_crowded(&self) -> bool {
         let crossings = self.crossings.iter().map(Batch::room);
-        let room = self.pods.room().min(self.tunnel.wire.room());
+        let room = self.pods.room().min(self.tunnel.room());
         let room = crossings.fold(room, usize::min);
         room.min(self.tunnel.arena.available()) < ROOM
     }
@@ -112,7 +112,7 @@ impl Outbox {
     #[inline]
     pub(crate) fn takes(&self) -> usize {
         let Outbox { tunnel, .. } = self;
-        tunnel.wire.room().min(tunnel.arena.available() / 2)
+        tunnel.room().min(tunnel.arena.available() / 2)
     }
 
     /// Received, originated, sent and consumed, in segments.
@@ -123,12 +123,7 @@ impl Outbox {
     /// Segments that wait in this outbox.
     pub fn queued(&self) -> u64 {
         let pods: usize = self.pods.iter().map(Packet::segments).sum();
-        let wire: usize = self
-            .tunnel
-            .wire
-            .iter()
-            .map(|datagrams| datagrams.buf.frames())
-            .sum();
+        let wire = self.tunnel.queued();
         let crossings = self.crossings.iter().flat_map(Batch::iter);
         let crossings: usize = crossings.map(Crossing::segments).sum();
         (pods + wire + crossings) as u64

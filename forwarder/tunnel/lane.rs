@@ -22,6 +22,7 @@ use crate::random::Random;
 use crate::reception::Reception;
 use crate::refused::Refused;
 use crate::send::Own;
+use crate::session::Tried;
 use crate::stamp::Stamps;
 use crate::timers::Timers;
 
@@ -137,13 +138,26 @@ impl Lane {
         opened: &mut Vec<Inner>,
         out: &mut Outbox,
     ) {
+        self.open_each(now, train, |_| Tried::Not, (reception, opened), out);
+    }
+
+    /// Opens each message of a train; `tried` says by its place what another thread has done.
+    #[inline]
+    pub(crate) fn open_each<'t>(
+        &mut self,
+        now: Now,
+        train: &mut Datagrams,
+        tried: impl Fn(usize) -> Tried<'t>,
+        (reception, opened): (&mut Reception, &mut Vec<Inner>),
+        out: &mut Outbox,
+    ) {
         let (path, ecn) = (train.path, train.ecn);
         let mut start = 0;
-        for frame in train.buf.frames_mut() {
+        for (place, frame) in train.buf.frames_mut().enumerate() {
             let length = frame.len();
             let result = match Kind::of(frame) {
                 Ok(Kind::Data) => self
-                    .open_data(now, (path, ecn), frame, out)
+                    .open_data(now, (path, ecn), frame, tried(place), out)
                     .map(|inner| opened.extend(inner.map(|inner| inner.behind(start)))),
                 Ok(Kind::Initiation | Kind::Response) => {
                     self.open_handshake(now, path, frame, reception, out)
@@ -248,6 +262,7 @@ impl Lane {
         now: Now,
         (path, ecn): (Path, u8),
         frame: &mut [u8],
+        tried: Tried<'_>,
         out: &mut Outbox,
     ) -> Result<Option<Inner>, Refused> {
         let header = frame.first_chunk().ok_or(Refused::LengthWrong)?;
@@ -256,7 +271,7 @@ impl Lane {
         let peer = self.peers.at(slot).ok_or(Refused::SessionUnknown)?;
         let session = peer.sessions.find(receiver);
         let (session, waits) = session.ok_or(Refused::SessionUnknown)?;
-        let padded = session.open(now.time, frame)?;
+        let padded = session.open(now.time, frame, tried)?;
         peer.heard_from(now.time, path, frame.len());
         if padded > 0 {
             peer.deadlines.data_received(now.time);

@@ -45,6 +45,8 @@ mod setup;
 mod stamp;
 mod timers;
 mod train;
+mod unopened;
+mod unsealed;
 
 pub use deadlines::Patience;
 pub use inner::Inner;
@@ -55,3 +57,5 @@ pub use peer::PeerId;
 pub use reception::Reception;
 pub use refused::{Refusals, Refused};
 pub use setup::{LaneError, PeerStatus};
+pub use unopened::Unopened;
+pub use unsealed::{Sealing, Unsealed};

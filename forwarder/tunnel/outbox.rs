@@ -4,6 +4,7 @@
 use packet::{Arena, Batch, Datagrams, Ledger};
 
 use crate::refused::Refusals;
+use crate::unsealed::{Sealing, Unsealed};
 
 /// What the calls of a [`crate::Lane`] fill.
 #[derive(Debug)]
@@ -12,6 +13,10 @@ pub struct Outbox {
     pub arena: Arena,
     /// Sealed trains and handshake messages, in the order in which they must leave.
     pub wire: Batch<Datagrams>,
+    /// Trains that leave after those, in order, and of which some are still to be sealed.
+    pub unsealed: Batch<Unsealed>,
+    /// Which of the two what is sent next joins.
+    pub sealing: Sealing,
     /// Messages that the tunnel made and took in; the caller counts what is received and sent.
     pub ledger: Ledger,
     /// What was dropped, by reason, in segments.
@@ -24,8 +29,23 @@ impl Outbox {
         Outbox {
             arena: Arena::new(home, buffers),
             wire: Batch::with_limit(trains),
+            unsealed: Batch::with_limit(trains),
+            sealing: Sealing::AtOnce,
             ledger: Ledger::default(),
             refused: Refusals::default(),
         }
+    }
+
+    /// How many more trains can wait.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.wire.room().min(self.unsealed.room())
+    }
+
+    /// Messages that wait to be sent.
+    pub fn queued(&self) -> usize {
+        let wire = self.wire.iter().map(|train| train.buf.frames());
+        let unsealed = self.unsealed.iter().map(Unsealed::messages);
+        wire.chain(unsealed).sum()
     }
 }

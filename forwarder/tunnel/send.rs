@@ -1,6 +1,8 @@
 //! From a packet to a train: each segment is copied once, from the packet straight to its place in
 //! the train, and encrypted there.
 
+use alloc::sync::Arc;
+
 use packet::{Packet, Segmenter, Time};
 
 use crate::messages::{DATA_HEADER, DATA_OVERHEAD, PADDING};
@@ -9,6 +11,7 @@ use crate::peer::Peer;
 use crate::queue::{Waiting, refuse};
 use crate::refused::Refused;
 use crate::train::{self, Way};
+use crate::unsealed::Sealing;
 
 /// What sealing must know of the lane.
 #[derive(Clone, Copy)]
@@ -48,10 +51,15 @@ impl Peer {
         };
         let mut segmenter = Segmenter::new(&packet);
         let mtu = lane.mtu.min(self.mtu);
+        let later = (out.sealing == Sealing::Later).then(|| Arc::clone(session.sender()));
         let mut bytes = 0;
         while segmenter.remaining() > 0 {
             let size = DATA_OVERHEAD + padded(segmenter.next_length(), mtu);
-            let train = match train::room(out, way, size) {
+            let room = match &later {
+                None => train::room(out, way, size),
+                Some(cipher) => train::room_behind(out, way, size, Some(cipher)),
+            };
+            let train = match room {
                 Ok(train) => train,
                 Err(reason) => {
                     out.refused.add(reason, segmenter.remaining() as u64);
@@ -62,7 +70,10 @@ impl Peer {
             let Some(inner) = segmenter.next(&mut frame[DATA_HEADER..]) else {
                 break;
             };
-            session.seal(frame, inner);
+            match later {
+                None => session.seal(frame, inner),
+                Some(_) => session.lay_out(frame, inner),
+            }
             train::finish(train, size);
             bytes += size;
         }

@@ -1,11 +1,12 @@
 //! A session: the two keys that a finished handshake gave, and what each direction needs beside
-//! them. The keys could be shared between cores; the nonce counter and the replay window stand
-//! apart, so that they can be handed out one by one later.
+//! them. Threads that seal and open for the lane share the keys; the nonce counter and the replay
+//! window stand apart, and stay with it.
 //!
 //! [`Sessions`] holds those of one peer: the one that we send in, the ones before it, which are
 //! still opened, and the next one, in which nothing is sent before it was heard in.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use packet::Time;
@@ -35,12 +36,21 @@ pub(crate) struct Session {
 }
 
 struct Keys {
-    send: Cipher,
-    receive: Cipher,
+    send: Arc<Cipher>,
+    receive: Arc<Cipher>,
     local: u32,
     remote: u32,
     born: Time,
     initiator: bool,
+}
+
+/// What another thread has done about a message.
+#[derive(Clone, Copy)]
+pub(crate) enum Tried<'t> {
+    /// Nothing.
+    Not,
+    /// It has decrypted it by this key; whether it was authentic.
+    By(&'t Arc<Cipher>, bool),
 }
 
 impl Session {
@@ -54,8 +64,8 @@ impl Session {
     ) -> Session {
         Session {
             keys: Keys {
-                send,
-                receive,
+                send: Arc::new(send),
+                receive: Arc::new(receive),
                 local,
                 remote,
                 born,
@@ -70,31 +80,53 @@ impl Session {
     /// is behind them is padding, and the tag's 16 bytes. Ask [`Session::can_send`] first.
     #[inline]
     pub(crate) fn seal(&mut self, frame: &mut [u8], inner: usize) {
-        let padded = frame.len() - DATA_OVERHEAD;
+        self.lay_out(frame, inner);
+        encrypt(&self.keys.send, frame);
+    }
+
+    /// Does of [`Session::seal`] all but the cipher's part, which [`encrypt`] does with
+    /// [`Session::sender`]: header and padding. The message has its counter then.
+    #[inline]
+    pub(crate) fn lay_out(&mut self, frame: &mut [u8], inner: usize) {
         let header = Data {
             receiver: self.keys.remote,
             counter: self.counter,
         };
+        let padded = frame.len() - DATA_OVERHEAD;
         let (head, rest) = frame.split_at_mut(DATA_HEADER);
         head.copy_from_slice(&header.emit());
-        let (text, rest) = rest.split_at_mut(padded);
-        text[inner..].fill(0);
-        let tag = rest.first_chunk_mut::<TAG>().expect("room for the tag");
-        self.keys.send.seal(self.counter, &[], text, tag);
+        rest[inner..padded].fill(0);
         self.counter += 1;
     }
 
+    /// The key of what is sent.
+    #[inline]
+    pub(crate) fn sender(&self) -> &Arc<Cipher> {
+        &self.keys.send
+    }
+
+    /// The key of what is received.
+    #[inline]
+    pub(crate) fn receiver(&self) -> &Arc<Cipher> {
+        &self.keys.receive
+    }
+
     /// Opens in place; gives the length of the padded packet behind the header, 0 for a
-    /// keep-alive.
+    /// keep-alive. `tried` says what another thread has done about it.
     ///
     /// # Errors
     /// Why the message is refused; its bytes are then undefined.
     #[inline]
-    pub(crate) fn open(&mut self, now: Time, frame: &mut [u8]) -> Result<usize, Refused> {
-        let (head, rest) = frame
-            .split_first_chunk_mut::<DATA_HEADER>()
-            .ok_or(Refused::LengthWrong)?;
-        let counter = Data::parse(head).counter;
+    pub(crate) fn open(
+        &mut self,
+        now: Time,
+        frame: &mut [u8],
+        tried: Tried<'_>,
+    ) -> Result<usize, Refused> {
+        let padded = frame.len().checked_sub(DATA_OVERHEAD);
+        let padded = padded.ok_or(Refused::LengthWrong)?;
+        let header = frame.first_chunk().ok_or(Refused::LengthWrong)?;
+        let counter = Data::parse(header).counter;
         if now.since(self.keys.born) >= REJECT_AFTER_TIME {
             return Err(Refused::SessionExpired);
         }
@@ -104,14 +136,17 @@ impl Session {
         if !self.replay.fresh(counter) {
             return Err(Refused::Replayed);
         }
-        let (text, tag) = rest
-            .split_last_chunk_mut::<TAG>()
-            .ok_or(Refused::LengthWrong)?;
-        if !self.keys.receive.open(counter, &[], text, tag) {
+        let authentic = match tried {
+            Tried::Not => decrypt(&self.keys.receive, frame),
+            Tried::By(key, authentic) if Arc::ptr_eq(key, &self.keys.receive) => authentic,
+            // Its index is another session's by now.
+            Tried::By(..) => return Err(Refused::SessionUnknown),
+        };
+        if !authentic {
             return Err(Refused::DataForged);
         }
         self.replay.accept(counter);
-        Ok(text.len())
+        Ok(padded)
     }
 
     /// Whether `messages` more may be sent.
@@ -139,6 +174,30 @@ impl Session {
     pub(crate) fn local(&self) -> u32 {
         self.keys.local
     }
+}
+
+/// Encrypts in place a message that is laid out, with the counter in its header.
+///
+/// # Panics
+/// If it is shorter than a message can be: our own bug.
+#[inline]
+pub(crate) fn encrypt(cipher: &Cipher, message: &mut [u8]) {
+    let (head, rest) = message.split_first_chunk_mut().expect("a header");
+    let (text, tag) = rest.split_last_chunk_mut::<TAG>().expect("a tag");
+    cipher.seal(Data::parse(head).counter, &[], text, tag);
+}
+
+/// Decrypts in place a data message by the counter in its header; whether it is authentic. Its bytes
+/// are undefined where it is not.
+#[inline]
+pub(crate) fn decrypt(cipher: &Cipher, message: &mut [u8]) -> bool {
+    let Some((head, rest)) = message.split_first_chunk_mut() else {
+        return false;
+    };
+    let Some((text, tag)) = rest.split_last_chunk_mut::<TAG>() else {
+        return false;
+    };
+    cipher.open(Data::parse(head).counter, &[], text, tag)
 }
 
 /// The sessions of one peer. Those that go are given back, so that their indices can be freed.
@@ -247,9 +306,9 @@ mod tests {
         let mut frame = [0; 32];
         ours.counter = REJECT_AFTER_MESSAGES - 1;
         ours.seal(&mut frame, 0);
-        assert_eq!(theirs.open(Time::ZERO, &mut frame), Ok(0));
+        assert_eq!(theirs.open(Time::ZERO, &mut frame, Tried::Not), Ok(0));
         ours.seal(&mut frame, 0);
-        let refused = theirs.open(Time::ZERO, &mut frame);
+        let refused = theirs.open(Time::ZERO, &mut frame, Tried::Not);
         assert_eq!(refused, Err(Refused::CounterExhausted));
     }
 
@@ -271,7 +330,7 @@ mod tests {
         assert!(ours.can_send(at(179), 1) && !ours.can_send(at(180), 1));
         let mut frame = [0; 32];
         ours.seal(&mut frame, 0);
-        let refused = theirs.open(at(180), &mut frame);
+        let refused = theirs.open(at(180), &mut frame, Tried::Not);
         assert_eq!(refused, Err(Refused::SessionExpired));
     }
 
@@ -283,7 +342,7 @@ mod tests {
             let mut frame = [0; DATA_OVERHEAD + 32];
             let frame = &mut frame[..DATA_OVERHEAD + padded];
             ours.seal(frame, 20);
-            assert_eq!(theirs.open(Time::ZERO, frame), Ok(padded));
+            assert_eq!(theirs.open(Time::ZERO, frame, Tried::Not), Ok(padded));
         }
     }
 
@@ -297,10 +356,10 @@ mod tests {
         forged.copy_from_slice(&frame);
         forged[8..16].copy_from_slice(&(1u64 << 40).to_le_bytes());
         assert_eq!(
-            theirs.open(Time::ZERO, &mut forged),
+            theirs.open(Time::ZERO, &mut forged, Tried::Not),
             Err(Refused::DataForged)
         );
-        assert_eq!(theirs.open(Time::ZERO, &mut frame), Ok(16));
+        assert_eq!(theirs.open(Time::ZERO, &mut frame, Tried::Not), Ok(16));
     }
 
     #[test]

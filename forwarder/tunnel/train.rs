@@ -1,10 +1,14 @@
 //! Trains of sealed messages: what goes to one address in one `UDP_SEGMENT` call. Frames are of
 //! one length; a shorter one ends its train (Linux `net/ipv4/udp_offload.c`).
 
-use packet::{Buf, Datagrams, Path};
+use alloc::sync::Arc;
 
+use packet::{Arena, Buf, Datagrams, Path};
+
+use crate::crypto::Cipher;
 use crate::outbox::Outbox;
 use crate::refused::Refused;
+use crate::unsealed::{Sealing, Unsealed};
 
 /// Most frames of a train (Linux `UDP_MAX_SEGMENTS` of the oldest kernels that have it).
 const FRAMES_MAX: usize = 64;
@@ -19,6 +23,17 @@ pub(crate) struct Way {
     pub(crate) ecn: u8,
 }
 
+impl Way {
+    /// Whether a frame of `size` bytes may join a train.
+    #[inline]
+    fn joins(self, train: &Datagrams, size: usize) -> bool {
+        train.path == self.path
+            && train.ecn == self.ecn
+            && train.lane == self.lane
+            && takes(&train.buf, size)
+    }
+}
+
 /// The train for the next frame of at most `size` bytes: the last one, if it may join that, or a
 /// new one. Write the frame to its [`Buf::spare_mut`], then [`finish`].
 ///
@@ -26,29 +41,62 @@ pub(crate) struct Way {
 /// Why there is none.
 #[inline]
 pub(crate) fn room(out: &mut Outbox, way: Way, size: usize) -> Result<&mut Buf, Refused> {
-    let joins = out.wire.last_mut().is_some_and(|last| {
-        last.path == way.path
-            && last.ecn == way.ecn
-            && last.lane == way.lane
-            && takes(&last.buf, size)
-    });
+    if out.sealing != Sealing::AtOnce {
+        return room_behind(out, way, size, None);
+    }
+    let joins = out
+        .wire
+        .last_mut()
+        .is_some_and(|last| way.joins(last, size));
     if !joins {
-        if size > BYTES_MAX {
-            return Err(Refused::TooLong);
-        }
-        if out.wire.is_full() {
-            return Err(Refused::WireFull);
-        }
-        let train = Datagrams {
-            lane: way.lane,
-            path: way.path,
-            ecn: way.ecn,
-            buf: out.arena.take().ok_or(Refused::BufferMissing)?,
-        };
+        let train = begin(&mut out.arena, out.wire.is_full(), way, size)?;
         out.wire.push(train).expect("the batch is not full");
     }
     let last = out.wire.last_mut().expect("there is a last train");
     Ok(&mut last.buf)
+}
+
+/// The same among the trains that are still to be sealed, for a frame that is to be sealed by
+/// `cipher`, or is sealed already.
+///
+/// # Errors
+/// Why there is none.
+#[inline]
+pub(crate) fn room_behind<'o>(
+    out: &'o mut Outbox,
+    way: Way,
+    size: usize,
+    cipher: Option<&Arc<Cipher>>,
+) -> Result<&'o mut Buf, Refused> {
+    let joins = out.unsealed.last_mut().is_some_and(|last| {
+        last.cipher.as_ref().map(Arc::as_ptr) == cipher.map(Arc::as_ptr)
+            && way.joins(&last.train, size)
+    });
+    if !joins {
+        let train = begin(&mut out.arena, out.unsealed.is_full(), way, size)?;
+        let cipher = cipher.cloned();
+        let train = Unsealed { train, cipher };
+        out.unsealed.push(train).expect("the batch is not full");
+    }
+    let last = out.unsealed.last_mut().expect("there is a last train");
+    Ok(&mut last.train.buf)
+}
+
+/// An empty train for a frame of `size` bytes.
+#[inline]
+fn begin(arena: &mut Arena, is_full: bool, way: Way, size: usize) -> Result<Datagrams, Refused> {
+    if size > BYTES_MAX {
+        return Err(Refused::TooLong);
+    }
+    if is_full {
+        return Err(Refused::WireFull);
+    }
+    Ok(Datagrams {
+        lane: way.lane,
+        path: way.path,
+        ecn: way.ecn,
+        buf: arena.take().ok_or(Refused::BufferMissing)?,
+    })
 }
 
 /// Ends a frame of `size` bytes that was written behind the train.

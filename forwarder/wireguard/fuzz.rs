@@ -53,6 +53,8 @@ fn work(mailbox: &Mailbox, waker: Waker) {
             out: &mut out,
             engine: &mut engine,
             sent: &Sent::default(),
+            helpers: 0,
+            sealing: 0,
             now: Now::default(),
         });
         while let Some(train) = out.tunnel.wire.pop() {

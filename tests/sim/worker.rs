@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datapath::{Crossing, Forwarder, Outbox, Share, Snapshot};
 use packet::{Coalescer, Datagrams, Frame, Header, Ledger, Now, Offload, Packet, Segmenter, Time};
-use tunnel::{Lane, PrivateKey};
+use tunnel::{Lane, PrivateKey, Sealing, Unsealed};
 
 use crate::model::{View, node_name};
 use crate::random::Random;
@@ -164,6 +164,9 @@ impl Worker {
             self.out.tunnel.arena.put(buf);
         }
         self.read_mail(now);
+        if self.random.percent(30) {
+            self.out.tunnel.sealing = Sealing::Later;
+        }
         for (frame, packets) in self.take_frames() {
             self.forwarder.handle_frame(now, frame, &mut self.out);
             // Whoever owns the flow is about to judge it, and to be asked what it knows.
@@ -175,7 +178,13 @@ impl Worker {
             self.relieve(now, rings, &mut breath);
         }
         for train in self.take_trains() {
-            self.forwarder.handle_datagrams(now, train, &mut self.out);
+            if self.random.percent(30) {
+                let mut unopened = self.forwarder.unopened(train);
+                unopened.open();
+                self.forwarder.handle_unopened(now, unopened, &mut self.out);
+            } else {
+                self.forwarder.handle_datagrams(now, train, &mut self.out);
+            }
             self.relieve(now, rings, &mut breath);
         }
         while let Some(crossing) = rings.take(now.time, self.share.own) {
@@ -312,7 +321,7 @@ impl Worker {
     fn drain(&mut self, now: Time, rings: &mut Rings, breath: &mut Breath) {
         self.balance("before sending");
         self.hand_over(now, rings);
-        while let Some(mut datagrams) = self.out.tunnel.wire.pop() {
+        while let Some(mut datagrams) = self.next_train() {
             self.out.ledger().sent += datagrams.buf.frames() as u64;
             for frame in datagrams.buf.frames_mut() {
                 let (lane, remote) = (datagrams.lane, datagrams.path.remote);
@@ -329,6 +338,19 @@ impl Worker {
             rings.send_home(now, buf);
         }
         self.balance("after sending");
+    }
+
+    /// The next train to be sent; those that helpers have sealed come last.
+    fn next_train(&mut self) -> Option<Datagrams> {
+        let out = &mut self.out.tunnel;
+        if let Some(train) = out.wire.pop() {
+            return Some(train);
+        }
+        let train = out.unsealed.pop();
+        if train.is_none() {
+            out.sealing = Sealing::AtOnce;
+        }
+        train.map(Unsealed::into_datagrams)
     }
 
     /// *received + originated + crossed in = sent + consumed + crossed out + queued + Σ drops*.

@@ -42,5 +42,6 @@ mod keepalive;
 mod load;
 mod rekey;
 mod roaming;
+mod threads;
 mod train;
 mod world;

@@ -9,7 +9,7 @@ use tunnel::Refused;
 use crate::world::{LEFT, RIGHT, World, millis};
 
 /// A TCP super-packet with a complete checksum field of no worth: segmenting finishes it.
-fn super_packet(mut buf: Buf, payload: usize, size: u16) -> Packet {
+pub(crate) fn super_packet(mut buf: Buf, payload: usize, size: u16) -> Packet {
     let mut bytes = vec![0; 40 + payload];
     bytes[..20].copy_from_slice(&[
         0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,

@@ -72,6 +72,8 @@ pub(crate) struct World {
     pub(crate) wire: VecDeque<Letter>,
     pub(crate) log: Vec<Record>,
     pub(crate) loses: Box<dyn FnMut(&Letter) -> bool>,
+    /// Trains delivered: every other one is opened as by another thread.
+    delivered: usize,
 }
 
 impl World {
@@ -109,6 +111,7 @@ impl World {
             wire: VecDeque::new(),
             log: Vec::new(),
             loses: Box::new(|_| false),
+            delivered: 0,
         };
         world.introduce(LEFT);
         world
@@ -218,7 +221,17 @@ impl World {
             buf,
         };
         let (reception, out) = (&mut side.reception, &mut side.out);
-        side.lane.open(now, &mut train, reception, &mut opened, out);
+        self.delivered += 1;
+        if self.delivered.is_multiple_of(2) {
+            side.lane.open(now, &mut train, reception, &mut opened, out);
+        } else {
+            // As if another thread had opened it.
+            let mut unopened = side.lane.unopened(train);
+            unopened.open();
+            side.lane
+                .open_tried(now, &mut unopened, reception, &mut opened, out);
+            train = unopened.into_datagrams();
+        }
         for inner in &opened {
             assert_eq!(inner.peer, side.peer);
             let bytes = &train.buf.as_slice()[inner.start as usize..][..inner.length as usize];
@@ -231,16 +244,9 @@ impl World {
 
     /// Moves what a side wants to send to the wire, and checks its books.
     pub(crate) fn collect(&mut self, by: usize) {
-        let side = &mut self.sides[by];
-        while let Some(train) = side.out.wire.pop() {
-            let letter = Letter {
-                at: self.time + LATENCY,
-                to: 1 - by,
-                from: side.address,
-                ecn: train.ecn,
-                bytes: train.buf.as_slice().to_vec(),
-                stride: train.buf.stride(),
-            };
+        while let Some(train) = self.sides[by].out.wire.pop() {
+            let letter = self.letter(by, train);
+            let side = &mut self.sides[by];
             side.sent += letter.frames() as u64;
             for frame in letter.bytes.chunks(letter.stride) {
                 self.log.push(Record {
@@ -250,17 +256,32 @@ impl World {
                     length: frame.len(),
                 });
             }
-            side.out.arena.put(train.buf);
             if !(self.loses)(&letter) {
                 self.wire.push_back(letter);
             }
         }
+        let side = &mut self.sides[by];
         let (ledger, refused) = (&side.out.ledger, side.out.refused.total());
         assert_eq!(
             side.received + ledger.originated,
             side.sent + ledger.consumed + side.lane.queued() + refused,
             "the books of side {by} do not balance"
         );
+    }
+
+    /// A train as it travels.
+    pub(crate) fn letter(&mut self, by: usize, train: Datagrams) -> Letter {
+        let side = &mut self.sides[by];
+        let letter = Letter {
+            at: self.time + LATENCY,
+            to: 1 - by,
+            from: side.address,
+            ecn: train.ecn,
+            bytes: train.buf.as_slice().to_vec(),
+            stride: train.buf.stride(),
+        };
+        side.out.arena.put(train.buf);
+        letter
     }
 
     /// How many packets came out on the left and on the right.
