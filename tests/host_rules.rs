@@ -16,7 +16,7 @@ mod stand_in;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use common::{Pod, may_run};
+use common::{Pod, eventually, may_run};
 use farlane::control::host::{Intercept, WIRE_MARK};
 use plan::{OWN, REMOTE_NODE, REMOTE_POD, SERVICE, WORLD, address, plan, pods, small_world};
 use stand_in::{StandIn, inside};
@@ -72,16 +72,12 @@ fn a_source_counts_only_by_its_pods_own_interface() {
     let world = small_world();
     let (client, web) = pods(&world);
     let node = StandIn::start(&world.namespace("eu-1"), plan(&world, Intercept::All), &[]).unwrap();
-    let claim = |pod: &Pod, source: &str, to: &str| {
+    let claim = |pod: &Pod, source: &str, command: &[&str]| {
         world.run(
             &pod.namespace,
             &["ip", "address", "replace", source, "dev", "lo"],
         );
-        let sent = world.run(
-            &pod.namespace,
-            &["ping", "-n", "-c", "1", "-W", "1", "-I", source, to],
-        );
-        assert!(sent.text.contains("100% packet loss"), "{}", sent.text);
+        let sent = world.run(&pod.namespace, command);
         for mask in ["/32", "/128"] {
             let address = format!("{source}{mask}");
             world.run(
@@ -89,21 +85,38 @@ fn a_source_counts_only_by_its_pods_own_interface() {
                 &["ip", "address", "del", &address, "dev", "lo"],
             );
         }
+        sent
+    };
+    let ping = |pod: &Pod, source: &str, to: &str| {
+        let command = ["ping", "-n", "-c", "1", "-W", "1", "-I", source, to];
+        let sent = claim(pod, source, &command);
+        assert!(sent.text.contains("100% packet loss"), "{}", sent.text);
     };
     for family in [0, 1] {
         let before = node.counters();
         let other = web.addresses()[family];
-        claim(client, other, WORLD[family]);
+        ping(client, other, WORLD[family]);
         let spoofed = node.counters();
         assert_eq!(spoofed.spoofed, before.spoofed + 1, "another pod's source");
-        claim(client, REMOTE_POD[family], other);
+        ping(client, REMOTE_POD[family], other);
         assert_eq!(
             node.counters().foreign,
             spoofed.foreign + 1,
             "another cluster's source"
         );
+        // Not even to the wire's own socket, which hears everybody else.
+        let spoofed = node.counters().spoofed;
+        let words = format!(
+            "from socket import *; s = socket([AF_INET, AF_INET6][{family}], SOCK_DGRAM); \
+             s.bind(('{other}', 0)); s.sendto(b'x', ('{}', 51871))",
+            OWN[family]
+        );
+        let sent = claim(client, other, &["python3", "-c", &words]);
+        assert!(sent.ok, "{}", sent.text);
+        let dropped = || node.counters().spoofed == spoofed + 1;
+        assert!(eventually(Duration::from_secs(2), dropped), "to the wire");
         let outsider = world.pod("us-1", "client");
-        claim(outsider, other, client.addresses()[family]);
+        ping(outsider, other, client.addresses()[family]);
         for (worker, to) in [(0, WORLD[family]), (1, WORLD[family]), (1, other)] {
             assert_eq!(node.seen(worker, other, to), 0);
             assert_eq!(node.seen(worker, REMOTE_POD[family], to), 0);

@@ -13,7 +13,7 @@
 //! stands in the way there is an error or a warning that says what to do. The traffic between the
 //! host and its own pods goes as ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -239,7 +239,9 @@ impl Host {
             own.find(|address| address.is_v4() == v4 && addresses.contains(address))
         };
         let strict = probe::strict_reverse_path(&self.plan);
-        let sockets = sockets(&self.plan);
+        // IPv6 has no reverse-path check.
+        let sockets = sockets(&self.plan).into_iter();
+        let sockets: Vec<_> = sockets.filter(|(address, _)| address.is_v4()).collect();
         let wire: &[_] = if strict { &sockets } else { &[] };
         let wanted = rules::Wanted {
             tuns: &tuns,
@@ -355,21 +357,15 @@ fn check(plan: &HostPlan) -> Result<(), HostError> {
     }
 }
 
-/// The wire's sockets, each with an address of its own. IPv6 has no reverse-path check.
-fn sockets(plan: &HostPlan) -> Vec<(Address, u16)> {
-    let mut sockets = Vec::new();
+/// The wire's sockets, each with an address of its own.
+fn sockets(plan: &HostPlan) -> BTreeSet<(Address, u16)> {
+    let mut sockets = BTreeSet::new();
     for socket in &plan.wire {
         let any = socket.ip().is_unspecified();
         let own = plan.own_addresses.iter().copied().filter(|_| any);
         let named = (!any).then(|| Address::from(socket.ip()));
-        sockets.extend(
-            own.chain(named)
-                .filter(Address::is_v4)
-                .map(|address| (address, socket.port())),
-        );
+        sockets.extend(own.chain(named).map(|address| (address, socket.port())));
     }
-    sockets.sort();
-    sockets.dedup();
     sockets
 }
 

@@ -38,7 +38,9 @@ pub(crate) fn plan(world: &Topology, intercept: Intercept) -> HostPlan {
         global_frontends: vec![address(SERVICE)],
         service_frontends: vec![address(SERVICE)],
         own_addresses: OWN.map(address).to_vec(),
-        wire: vec!["192.0.2.1:51871".parse().unwrap()],
+        wire: ["192.0.2.1:51871", "[2001:db8::1]:51871"]
+            .map(|socket| socket.parse().unwrap())
+            .to_vec(),
     }
 }
 
