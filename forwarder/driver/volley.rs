@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::ptr::null_mut;
 
 use crate::sockopt;
@@ -61,19 +61,25 @@ impl Volley {
     /// # Errors
     /// What the kernel says of the first one.
     pub fn send(&mut self, count: usize, bytes: usize) -> io::Result<usize> {
+        let socket = self.socket.as_raw_fd();
+        self.send_on(socket, count, bytes)
+    }
+
+    /// The same by another socket that is connected: another flow.
+    ///
+    /// # Errors
+    /// What the kernel says of the first one.
+    pub fn send_by(&mut self, socket: &UdpSocket, count: usize, bytes: usize) -> io::Result<usize> {
+        self.send_on(socket.as_raw_fd(), count, bytes)
+    }
+
+    fn send_on(&mut self, socket: RawFd, count: usize, bytes: usize) -> io::Result<usize> {
         let count = count.min(DATAGRAMS);
         self.aim(bytes.min(LONGEST));
         // SAFETY: `aim` has made the first `count` messages point at one iovec each, and these at
         // a payload of at least their length; all of it is owned by `self`, which is borrowed alone
         // until the call is over. There are no names and no control messages.
-        let taken = unsafe {
-            libc::sendmmsg(
-                self.socket.as_raw_fd(),
-                self.messages.as_mut_ptr(),
-                count as u32,
-                0,
-            )
-        };
+        let taken = unsafe { libc::sendmmsg(socket, self.messages.as_mut_ptr(), count as u32, 0) };
         usize::try_from(taken).map_err(|_| io::Error::last_os_error())
     }
 

@@ -168,13 +168,20 @@ fn headlines(report: &Report, page: &mut String) -> std::fmt::Result {
     let Some(ours) = ours else {
         return Ok(());
     };
+    let said = HEADLINES.iter().filter_map(|key| Measure::by_key(key));
+    let said: Vec<&Measure> = said
+        .filter(|measure| report.median(measure.key, ours).is_some())
+        .collect();
+    if said.is_empty() {
+        return Ok(());
+    }
     writeln!(
         page,
         "<section aria-labelledby=\"headlines\">\n<h2 id=\"headlines\">{} against {}</h2>\n<div class=\"cards\">",
         escape(ours),
         escape(reference)
     )?;
-    for measure in HEADLINES.iter().filter_map(|key| Measure::by_key(key)) {
+    for measure in said {
         let own = report.samples(measure.key, ours);
         let Some((own, ratio)) = own.and_then(|own| own.median.zip(own.ratio)) else {
             continue;
@@ -251,17 +258,26 @@ fn round_trips(report: &Report, page: &mut String) -> std::fmt::Result {
 }
 
 fn sizes(report: &Report, page: &mut String) -> std::fmt::Result {
-    let Some(drawn) = lines::draw(report) else {
+    let drawn = [&lines::BY_SIZE, &lines::BY_FLOWS].map(|axis| lines::draw(report, axis));
+    if drawn.iter().all(Option::is_none) {
         return Ok(());
-    };
+    }
     open(
-        "Packets by size",
+        "Packets by size and flows",
         "Thousands of datagrams a second that arrive when a pod sends as fast as it can; more is \
-         better.",
+         better. Those of many flows come eight of one after the other.",
         " whole",
         page,
     )?;
-    figure("UDP flood, kpps by bytes of payload", &drawn, page)?;
+    let captions = [
+        "UDP flood, kpps by bytes of payload",
+        "UDP flood of 64 bytes, kpps by flows",
+    ];
+    for (caption, drawn) in captions.iter().zip(drawn) {
+        if let Some(drawn) = drawn {
+            figure(caption, &drawn, page)?;
+        }
+    }
     page.write_str("</div>\n</section>\n")
 }
 
@@ -440,7 +456,7 @@ mod tests {
         }
         let plots = page.matches("<svg ").count();
         let bars: usize = BARS.iter().map(|(_, _, measures)| measures.len()).sum();
-        assert_eq!(plots, bars + SITUATIONS.len() + 1);
+        assert_eq!(plots, bars + SITUATIONS.len() + 2);
         assert_eq!(page.matches("role=\"img\"").count(), plots);
         assert_eq!(page.matches("<desc").count(), plots);
     }

@@ -98,7 +98,7 @@ use Stage::{Connections, Flood, Latency, LossFree, Memory, NoGso, Tcp};
 
 /// All of them, in the order of the table.
 #[rustfmt::skip]
-pub(crate) const MEASURES: [Measure; 25] = [
+pub(crate) const MEASURES: [Measure; 28] = [
     measure(Tcp, "tcpOneFlowGbitPerSecond", "TCP one flow", GBIT, More),
     measure(Tcp, "tcpFourFlowsGbitPerSecond", "TCP four flows", GBIT, More),
     measure(Tcp, "tcpReverseGbitPerSecond", "TCP reverse", GBIT, More),
@@ -113,6 +113,9 @@ pub(crate) const MEASURES: [Measure; 25] = [
     measure(Flood, "flood200BytePacketsPerSecond", "UDP 200 B flood", KPPS, More),
     measure(Flood, "flood600BytePacketsPerSecond", "UDP 600 B flood", KPPS, More),
     measure(Flood, "flood1372BytePacketsPerSecond", "UDP 1372 B flood", KPPS, More),
+    measure(Flood, "flood1FlowPacketsPerSecond", "64 B by 1 flow", KPPS, More),
+    measure(Flood, "flood30FlowsPacketsPerSecond", "64 B by 30 flows", KPPS, More),
+    measure(Flood, "flood1000FlowsPacketsPerSecond", "64 B by 1000 flows", KPPS, More),
     measure(Latency, "idleRoundTripP50Us", "RTT idle p50", MICROSECONDS, Less),
     measure(Latency, "idleRoundTripP99Us", "RTT idle p99", MICROSECONDS, Less),
     measure(Latency, "sparseRoundTripP50Us", "RTT each 1 ms p50", MICROSECONDS, Less),

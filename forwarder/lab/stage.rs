@@ -30,6 +30,8 @@ pub(crate) struct Effort {
     pub(crate) bisections: u32,
     /// Sizes of a flood in bytes of payload, of those that have a measure.
     pub(crate) flood_bytes: Vec<usize>,
+    /// Flows of a flood of 64 bytes, of those that have a measure.
+    pub(crate) flood_flows: Vec<usize>,
     /// Round trips back to back, and with a gap.
     pub(crate) trips: (u64, u64),
     /// How long an idle tunnel is watched.
@@ -44,6 +46,7 @@ impl Effort {
             trial_seconds: 1.0,
             bisections: 8,
             flood_bytes: vec![64, 200, 600, 1_372],
+            flood_flows: vec![1, 30, 1_000],
             trips: (4_000, 1_500),
             idle_seconds: 3.0,
         }
@@ -56,6 +59,7 @@ impl Effort {
             trial_seconds: 0.4,
             bisections: 5,
             flood_bytes: vec![64, 1_372],
+            flood_flows: vec![1, 1_000],
             trips: (1_000, 300),
             idle_seconds: 1.0,
         }
@@ -67,7 +71,7 @@ impl Effort {
         match stage {
             Stage::Tcp | Stage::NoGso => 3.0 * (self.run_seconds + 1.4),
             Stage::LossFree => 2.0 * f64::from(self.bisections + 1) * trial,
-            Stage::Flood => self.flood_bytes.len() as f64 * trial,
+            Stage::Flood => (self.flood_bytes.len() + self.flood_flows.len()) as f64 * trial,
             Stage::Latency => 4.0 + self.trips.0 as f64 * 3e-4 + self.trips.1 as f64 * 4e-3,
             Stage::Connections => self.run_seconds + 0.3,
             Stage::Memory => self.idle_seconds,

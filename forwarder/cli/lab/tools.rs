@@ -22,6 +22,9 @@ pub(super) enum Tool {
         /// Datagrams a second; without it as many as possible
         #[arg(long)]
         rate: Option<f64>,
+        /// By so many flows in turn, a few datagrams of each
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        flows: Option<u16>,
     },
     /// Count UDP datagrams until none comes any more
     #[command(hide = true)]
@@ -87,9 +90,11 @@ impl Tool {
                 bytes,
                 seconds,
                 rate,
+                flows,
             } => {
-                let rate = rate.filter(|rate| *rate > 0.0);
-                serde_json::to_string(&datagrams::generate(*to, *bytes, length(*seconds)?, rate)?)
+                let (length, rate) = (length(*seconds)?, rate.filter(|rate| *rate > 0.0));
+                let flows = flows.map(usize::from);
+                serde_json::to_string(&datagrams::generate(*to, *bytes, length, rate, flows)?)
             }
             Tool::Receive { port, quiet_ms } => {
                 let quiet = Duration::from_millis((*quiet_ms).max(1));

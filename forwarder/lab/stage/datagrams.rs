@@ -26,10 +26,10 @@ pub(super) fn loss_free(subject: &mut Subject<'_>) -> Result<Findings, LabError>
         ),
     ] {
         // No rate above what the sender reaches at all.
-        let top = trial(subject, bytes, None)?.offered();
+        let top = trial(subject, bytes, None, None)?.offered();
         let (steps, shared) = (subject.effort.bisections, &*subject);
         let best = bisect((0.0, top), steps, |rate| {
-            let trial = trial(shared, bytes, Some(rate))?;
+            let trial = trial(shared, bytes, Some(rate), None)?;
             let passes = trial.lost() <= LOSS && trial.offered() > REACHED * rate;
             Ok::<_, LabError>(passes.then(|| trial.arrived()))
         })?;
@@ -51,7 +51,17 @@ pub(super) fn flood(subject: &mut Subject<'_>) -> Result<Findings, LabError> {
             let fits = bytes.min(subject.peer.large_datagram());
             findings
                 .figures
-                .push((name, trial(subject, fits, None)?.arrived()));
+                .push((name, trial(subject, fits, None, None)?.arrived()));
+        }
+    }
+    for (name, flows) in [
+        ("flood1FlowPacketsPerSecond", 1),
+        ("flood30FlowsPacketsPerSecond", 30),
+        ("flood1000FlowsPacketsPerSecond", 1_000),
+    ] {
+        if subject.effort.flood_flows.contains(&flows) {
+            let arrived = trial(subject, 64, None, Some(flows))?.arrived();
+            findings.figures.push((name, arrived));
         }
     }
     Ok(findings)
@@ -80,7 +90,12 @@ impl Trial {
     }
 }
 
-fn trial(subject: &Subject<'_>, bytes: usize, rate: Option<f64>) -> Result<Trial, LabError> {
+fn trial(
+    subject: &Subject<'_>,
+    bytes: usize,
+    rate: Option<f64>,
+    flows: Option<usize>,
+) -> Result<Trial, LabError> {
     let port = DATAGRAM_PORT.to_string();
     let receiver = subject.start_own(SERVER, &["receive", &port, "--quiet-ms", QUIET_MS])?;
     let to = format!("{}:{DATAGRAM_PORT}", subject.tunnel.address);
@@ -88,6 +103,8 @@ fn trial(subject: &Subject<'_>, bytes: usize, rate: Option<f64>) -> Result<Trial
     let mut words = vec!["generate", &to, "--bytes", &bytes, "--seconds", &seconds];
     let rate = rate.map(|rate| rate.to_string());
     words.extend(rate.iter().flat_map(|rate| ["--rate", rate]));
+    let flows = flows.map(|flows| flows.to_string());
+    words.extend(flows.iter().flat_map(|flows| ["--flows", flows]));
     let within = Duration::from_secs(20);
     let sent = subject.ask_own(within, CLIENT, &words)?;
     let (_, text, _) = receiver.finish(subject.world.interrupt(), Duration::from_secs(30))?;

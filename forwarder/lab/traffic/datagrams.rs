@@ -13,6 +13,8 @@ use super::say_ready;
 const SHORTEST_SLEEP: Duration = Duration::from_micros(200);
 /// So long a receiver waits for the first datagram.
 const FIRST: Duration = Duration::from_secs(20);
+/// Datagrams of one flow before it is the next one's turn.
+const BURST: usize = 8;
 /// Bytes of a datagram's number, at its front.
 const NUMBER: usize = 8;
 
@@ -34,7 +36,8 @@ pub(crate) struct Received {
     pub(crate) behind: u64,
 }
 
-/// Sends datagrams of `bytes` for that long, `rate` a second, or as fast as the kernel takes them.
+/// Sends datagrams of `bytes` for that long, `rate` a second, or as fast as the kernel takes them; by
+/// so many flows in turn, [`BURST`] datagrams of each.
 ///
 /// # Errors
 /// What the system says; a full queue and a port that nobody listens on yet are none.
@@ -43,10 +46,22 @@ pub(crate) fn generate(
     bytes: usize,
     length: Duration,
     rate: Option<f64>,
+    flows: Option<usize>,
 ) -> io::Result<Sent> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(to)?;
-    let mut volley = Volley::new(socket);
+    let socket = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(to)?;
+        io::Result::Ok(socket)
+    };
+    let mut volley = Volley::new(socket()?);
+    let sockets = (0..flows.unwrap_or(0)).map(|_| socket());
+    let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+    let most = if sockets.is_empty() {
+        Volley::DATAGRAMS
+    } else {
+        BURST
+    };
+    let mut turns = sockets.iter().cycle();
     let bytes = bytes.clamp(NUMBER, Volley::LONGEST);
     let (start, mut sent) = (Instant::now(), 0u64);
     loop {
@@ -58,7 +73,7 @@ pub(crate) fn generate(
             });
         }
         let count = match rate {
-            None => Volley::DATAGRAMS,
+            None => most,
             Some(rate) => {
                 let due = elapsed.as_secs_f64() * rate - sent as f64;
                 if due < 1.0 {
@@ -66,14 +81,18 @@ pub(crate) fn generate(
                     std::thread::sleep(wait.max(SHORTEST_SLEEP));
                     continue;
                 }
-                (due as usize).min(Volley::DATAGRAMS)
+                (due as usize).min(most)
             }
         };
         for index in 0..count {
             let number = sent + 1 + index as u64;
             volley.payload_mut(index)[..NUMBER].copy_from_slice(&number.to_le_bytes());
         }
-        match volley.send(count, bytes) {
+        let taken = match turns.next() {
+            Some(socket) => volley.send_by(socket, count, bytes),
+            None => volley.send(count, bytes),
+        };
+        match taken {
             Ok(taken) => sent += taken as u64,
             Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error),
@@ -128,8 +147,20 @@ mod tests {
     fn what_is_sent_at_a_rate_is_about_what_was_asked_for() {
         let to = UdpSocket::bind("127.0.0.1:0").unwrap();
         let length = Duration::from_millis(200);
-        let sent = generate(to.local_addr().unwrap(), 64, length, Some(1_000.0)).unwrap();
+        let sent = generate(to.local_addr().unwrap(), 64, length, Some(1_000.0), None).unwrap();
         // Never more than is due; how much less is the machine's matter.
         assert!((1..=201).contains(&sent.sent), "{sent:?}");
+    }
+
+    #[test]
+    fn each_flow_has_its_turn() {
+        let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+        to.set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        let (at, length) = (to.local_addr().unwrap(), Duration::from_millis(100));
+        generate(at, 64, length, Some(2_000.0), Some(3)).unwrap();
+        let senders = std::iter::from_fn(|| Some(to.recv_from(&mut [0; 64]).ok()?.1));
+        let senders: std::collections::BTreeSet<SocketAddr> = senders.collect();
+        assert_eq!(senders.len(), 3);
     }
 }
