@@ -9,15 +9,14 @@
 //!
 //! The worker never waits for a helper: what none has begun it does itself, and what one has in hand
 //! stays in the line with all that is behind it, until the helper wakes the worker. So a helper that
-//! gets no core costs nothing, and one that loses its core in the middle of a train holds up the
-//! line, but not the worker.
+//! gets no core costs nothing. One that loses its core in the middle of a train holds up all that is
+//! behind that, whosever it is, and when the line is long the worker takes in no more frames.
 
 mod line;
 #[cfg(test)]
 mod tests;
 mod yard;
 
-use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -31,8 +30,8 @@ use yard::{Job, Work, Yard};
 /// Most helpers of a worker. The cipher is about half of what a worker does with a long train, so
 /// more than these would wait for it.
 const HELPERS_MAX: usize = 3;
-/// Trains that may be in each line.
-const LINE: usize = 256;
+/// Trains that may be in each line: together with those of a full outbox they leave buffers free.
+const LINE: usize = 2 * ENOUGH;
 /// Trains in a line after which the worker takes in no more of that kind.
 const ENOUGH: usize = 32;
 
@@ -47,28 +46,20 @@ pub struct Helpers {
 }
 
 impl Helpers {
-    /// The helpers of a worker that has none.
-    pub fn nobody(waker: Waker) -> Helpers {
-        Helpers {
-            yard: Arc::new(Yard::new(0, waker, 1)),
-            threads: Vec::new(),
-            seals: Line::with_limit(LINE),
-            opens: Line::with_limit(1),
-            sealing: 0,
-        }
-    }
-
-    /// Starts the helpers of the worker that `waker` wakes: as many as there are other cores, and at
-    /// most three.
-    ///
-    /// # Errors
-    /// The system's, when it gives no more threads.
-    pub fn start(waker: Waker) -> io::Result<Helpers> {
+    /// Starts the helpers of the worker that `waker` wakes, one of `workers`: as many as there are
+    /// cores without a worker, at least one where there are two cores, and at most three. Where the
+    /// system gives no threads, the worker does all by itself.
+    pub fn start(workers: u16, waker: Waker) -> Helpers {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Helpers::with_count((cores - 1).min(HELPERS_MAX), waker)
+        let count = match cores {
+            1 => 0,
+            _ => cores.saturating_sub(workers.into()).clamp(1, HELPERS_MAX),
+        };
+        Helpers::with_count(count, waker)
     }
 
-    fn with_count(count: usize, waker: Waker) -> io::Result<Helpers> {
+    /// The same, so many; none are what a worker on one core has.
+    pub(crate) fn with_count(count: usize, waker: Waker) -> Helpers {
         let mut helpers = Helpers {
             yard: Arc::new(Yard::new(count, waker, 2 * LINE)),
             threads: Vec::with_capacity(count),
@@ -79,10 +70,15 @@ impl Helpers {
         for number in 0..count {
             let yard = Arc::clone(&helpers.yard);
             let thread = thread::Builder::new().name(format!("helper-{number}"));
-            let thread = thread.spawn(move || yard.help(number))?;
-            helpers.threads.push(thread);
+            match thread.spawn(move || yard.help(number)) {
+                Ok(thread) => helpers.threads.push(thread),
+                Err(error) => {
+                    tracing::warn!(%error, number, "no thread for a helper");
+                    break;
+                }
+            }
         }
-        Ok(helpers)
+        helpers
     }
 
     /// How many there are.
@@ -103,7 +99,9 @@ impl Helpers {
             return true;
         }
         self.yard.owner.lie_down(Wish::Packets);
-        self.yard.done.is_empty() && !self.yard.is_broken()
+        // A train from the wire may have been taken in while something else was sealed. Of what is
+        // sealed nothing is left but what the wire has no room for, and that wakes by itself.
+        self.yard.done.is_empty() && !self.opens.is_ready() && !self.yard.is_broken()
     }
 
     /// After a sleep.
@@ -237,13 +235,12 @@ impl Helpers {
         }
     }
 
-    /// Sees to it that as many are awake as there is work for.
+    /// Wakes so many of those who are asleep.
     fn wake(&self, wanted: usize) {
-        let sleepers = self.yard.helpers.iter().zip(&self.threads);
-        for (bell, thread) in sleepers.take(wanted) {
-            if bell.must_wake(Wish::Packets) {
-                thread.thread().unpark();
-            }
+        let all = self.yard.helpers.iter().zip(&self.threads);
+        let sleepers = all.filter(|(bell, _)| bell.must_wake(Wish::Packets));
+        for (_, thread) in sleepers.take(wanted) {
+            thread.thread().unpark();
         }
     }
 }

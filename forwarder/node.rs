@@ -170,7 +170,7 @@ impl Workshop {
             offloads: TunOffloads::default(),
         })?;
         let waker = self.wakers[place].clone();
-        let helpers = Helpers::start(waker.clone())?;
+        let helpers = Helpers::start(share.workers, waker.clone());
         let worker = Worker::new(
             number,
             engine(config).open(waker, tun, sockets, Budget::default())?,

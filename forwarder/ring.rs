@@ -1,4 +1,5 @@
-//! The bell of a worker, and the rings between two: what may be touched by both at once.
+//! The bell of a worker or a helper, and the rings between threads: what may be touched by several at
+//! once.
 //!
 //! A worker that has put something into a ring rings the other's bell, which costs a system call,
 //! and so only does it where the other may be asleep:
@@ -17,7 +18,7 @@ pub(crate) use bell::{Bell, Wish};
 
 use crate::sync::ArrayQueue;
 
-/// A bounded queue from one worker to another: first in, first out, without a lock.
+/// A bounded queue between threads, any number on both sides: first in, first out, without a lock.
 #[derive(Debug)]
 pub(crate) struct Ring<T>(ArrayQueue<T>);
 

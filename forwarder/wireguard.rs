@@ -98,7 +98,7 @@ pub fn run(name: &str, engine: EngineChoice, up: impl FnOnce()) -> Result<(), Wi
     tracing::info!(interface = name, "up");
     up();
     let alone = Neighbours::nobody();
-    let helpers = Helpers::start(engine.waker())?;
+    let helpers = Helpers::start(1, engine.waker());
     let mail = Arc::clone(&mailbox);
     match Worker::new(0, engine, forwarder, mail, alone, helpers, None).run() {
         // To delete the link is how wg-quick and others end it.

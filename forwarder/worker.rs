@@ -137,7 +137,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Handles the frames that need not wait for those in front of them. They are on their way before
-    /// anything else is handled.
+    /// anything else is handled, unless a helper still has a train in hand.
     fn handle_sparse(&mut self) -> Result<(), EngineError> {
         self.sparse.pick(&mut self.frames);
         if self.sparse.is_empty() {
@@ -183,8 +183,9 @@ impl<E: Engine> Worker<E> {
     fn share_trains(&mut self) -> Result<(), EngineError> {
         loop {
             let (forwarder, datagrams) = (&mut self.forwarder, &mut self.datagrams);
+            let now = self.now;
             let trains = iter::from_fn(|| datagrams.pop());
-            let trains = trains.map(|train| forwarder.unopened(train));
+            let trains = trains.map(|train| forwarder.unopened(now, train));
             self.helpers.open(trains);
             while let Some(train) = self.helpers.next_opened() {
                 self.forwarder
@@ -339,7 +340,7 @@ mod tests {
         let forwarder = Forwarder::plain(SETTINGS, Lane::unkeyed(0, [1; 32]));
         let mailbox = Arc::new(Mailbox::new(waker.clone()));
         let engine = NoDevices::new(waker.clone());
-        let helpers = Helpers::nobody(waker);
+        let helpers = Helpers::with_count(0, waker);
         Worker::new(0, engine, forwarder, mailbox, neighbours, helpers, None)
     }
 

@@ -106,7 +106,7 @@ fn helpers(count: usize) -> Driver {
         name: "helpers".to_owned(),
         on: count > 0,
         why: match count {
-            0 => "there is one core".to_owned(),
+            0 => "there is no other core, or no thread to be had".to_owned(),
             1 => "1 thread for the cipher".to_owned(),
             _ => format!("{count} threads for the cipher"),
         },

@@ -192,8 +192,8 @@ impl Forwarder {
 
     /// Gives datagrams what another thread needs to decrypt them, before
     /// [`Forwarder::handle_unopened`] is called in their turn.
-    pub fn unopened(&mut self, datagrams: Datagrams) -> Unopened {
-        self.lanes.unopened(datagrams)
+    pub fn unopened(&mut self, now: Now, datagrams: Datagrams) -> Unopened {
+        self.lanes.unopened(now, datagrams)
     }
 
     /// [`Forwarder::handle_datagrams`] of those that another thread may have decrypted.

@@ -247,9 +247,9 @@ impl Lanes {
     }
 
     /// Gives a train the key that other threads need to open it, if there is one.
-    pub(crate) fn unopened(&mut self, train: Datagrams) -> Unopened {
+    pub(crate) fn unopened(&mut self, now: Now, train: Datagrams) -> Unopened {
         match self.place(train.lane) {
-            Some(place) => self.members[place].lane.unopened(train),
+            Some(place) => self.members[place].lane.unopened(now, train),
             None => train.into(),
         }
     }

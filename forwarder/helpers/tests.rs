@@ -90,7 +90,7 @@ impl Pair {
 
 fn helpers(count: usize) -> Helpers {
     let waker = Waker::new().expect("an eventfd");
-    Helpers::with_count(count, waker).expect("threads")
+    Helpers::with_count(count, waker)
 }
 
 #[test]
@@ -100,7 +100,9 @@ fn everything_is_sealed_and_opened_in_order_whoever_does_it() {
         let (mut pair, mut helpers) = (Pair::new(), helpers(count));
         let mut received: Vec<u16> = Vec::new();
         let mut under_way: Vec<Datagrams> = Vec::new();
+        let until = Instant::now() + Duration::from_secs(60);
         while received.len() < usize::from(PACKETS) {
+            assert!(Instant::now() < until, "{} packets", received.len());
             if pair.sequence <= PACKETS && helpers.take_frames() {
                 pair.out.sealing = Sealing::Later;
                 let few = (pair.sequence % 7).min(PACKETS + 1 - pair.sequence);
@@ -114,7 +116,9 @@ fn everything_is_sealed_and_opened_in_order_whoever_does_it() {
             assert_eq!(waits, helpers.queued() > 0);
             under_way.extend(std::iter::from_fn(|| pair.out.wire.pop()));
             let trains = under_way.drain(..);
-            let trains: Vec<_> = trains.map(|train| pair.right.unopened(train)).collect();
+            let trains: Vec<_> = trains
+                .map(|train| pair.right.unopened(pair.now, train))
+                .collect();
             assert!(trains.iter().all(Unopened::has_key));
             helpers.open(trains.into_iter());
             while let Some(train) = helpers.next_opened() {
@@ -130,7 +134,7 @@ fn everything_is_sealed_and_opened_in_order_whoever_does_it() {
 #[test]
 fn without_helpers_nothing_is_left_to_anybody() {
     let mut pair = Pair::new();
-    let mut nobody = Helpers::nobody(Waker::new().expect("an eventfd"));
+    let mut nobody = helpers(0);
     pair.seal(3);
     nobody.seal(&mut pair.out);
     assert_eq!(
@@ -143,9 +147,9 @@ fn without_helpers_nothing_is_left_to_anybody() {
 #[test]
 fn a_full_wire_keeps_the_line_and_its_order() {
     let (mut pair, mut helpers) = (Pair::new(), helpers(1));
-    pair.out.wire = packet::Batch::with_limit(2);
     pair.out.sealing = Sealing::Later;
     pair.seal(5);
+    pair.out.wire = packet::Batch::with_limit(2);
     let mut numbers = Vec::new();
     let until = Instant::now() + Duration::from_secs(10);
     while numbers.len() < 5 && Instant::now() < until {
@@ -168,5 +172,28 @@ fn a_worker_does_not_wait_for_a_helper_that_has_panicked() {
     while !helpers.yard.is_broken() && Instant::now() < until {
         yield_now();
     }
+    let mut helpers = helpers;
+    helpers.opens.add(None);
+    assert!(!helpers.lie_down(), "what is lost wakes nobody");
     helpers.rise();
+}
+
+#[test]
+fn a_worker_does_not_sleep_beside_what_was_opened_while_it_sealed() {
+    let (mut pair, mut helpers) = (Pair::new(), helpers(0));
+    pair.seal(2);
+    let train = pair.out.wire.pop().expect("a train");
+    let train = pair.right.unopened(pair.now, train);
+    helpers.open(std::iter::once(train));
+    // As if a helper had it in hand, and has done it just now.
+    let mut job = helpers.yard.jobs.pop().expect("a job");
+    job.work.perform();
+    assert!(helpers.next_opened().is_none() && helpers.lie_down());
+    assert!(helpers.yard.done.push(job).is_ok());
+    assert!(!helpers.lie_down());
+    pair.out.sealing = Sealing::Later;
+    pair.seal(1);
+    helpers.seal(&mut pair.out);
+    assert!(!helpers.lie_down(), "it was taken in, and waits");
+    assert!(helpers.next_opened().is_some() && helpers.lie_down());
 }

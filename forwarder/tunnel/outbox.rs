@@ -36,10 +36,10 @@ impl Outbox {
         }
     }
 
-    /// How many more trains can wait.
+    /// How many more trains can wait, in both places together.
     #[inline]
     pub fn room(&self) -> usize {
-        self.wire.room().min(self.unsealed.room())
+        self.wire.room().saturating_sub(self.unsealed.len())
     }
 
     /// Messages that wait to be sent.

@@ -123,8 +123,29 @@ impl Session {
         frame: &mut [u8],
         tried: Tried<'_>,
     ) -> Result<usize, Refused> {
-        let padded = frame.len().checked_sub(DATA_OVERHEAD);
-        let padded = padded.ok_or(Refused::LengthWrong)?;
+        let counter = self.expects(now, frame)?;
+        let authentic = match tried {
+            Tried::Not => decrypt(&self.keys.receive, frame),
+            Tried::By(key, authentic) if Arc::ptr_eq(key, &self.keys.receive) => authentic,
+            // Its index is another session's by now.
+            Tried::By(..) => return Err(Refused::SessionUnknown),
+        };
+        if !authentic {
+            return Err(Refused::DataForged);
+        }
+        self.replay.accept(counter);
+        Ok(frame.len() - DATA_OVERHEAD)
+    }
+
+    /// What is asked before a message is decrypted: gives its counter.
+    ///
+    /// # Errors
+    /// Why it is not worth it.
+    #[inline]
+    pub(crate) fn expects(&self, now: Time, frame: &[u8]) -> Result<u64, Refused> {
+        if frame.len() < DATA_OVERHEAD {
+            return Err(Refused::LengthWrong);
+        }
         let header = frame.first_chunk().ok_or(Refused::LengthWrong)?;
         let counter = Data::parse(header).counter;
         if now.since(self.keys.born) >= REJECT_AFTER_TIME {
@@ -136,17 +157,7 @@ impl Session {
         if !self.replay.fresh(counter) {
             return Err(Refused::Replayed);
         }
-        let authentic = match tried {
-            Tried::Not => decrypt(&self.keys.receive, frame),
-            Tried::By(key, authentic) if Arc::ptr_eq(key, &self.keys.receive) => authentic,
-            // Its index is another session's by now.
-            Tried::By(..) => return Err(Refused::SessionUnknown),
-        };
-        if !authentic {
-            return Err(Refused::DataForged);
-        }
-        self.replay.accept(counter);
-        Ok(padded)
+        Ok(counter)
     }
 
     /// Whether `messages` more may be sent.

@@ -73,7 +73,8 @@ pub(crate) fn room_behind<'o>(
             && way.joins(&last.train, size)
     });
     if !joins {
-        let train = begin(&mut out.arena, out.unsealed.is_full(), way, size)?;
+        let is_full = out.room() == 0;
+        let train = begin(&mut out.arena, is_full, way, size)?;
         let cipher = cipher.cloned();
         let train = Unsealed { train, cipher };
         out.unsealed.push(train).expect("the batch is not full");

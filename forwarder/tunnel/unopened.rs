@@ -5,7 +5,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use packet::{Datagrams, Now};
+use packet::{Datagrams, Now, Time};
 
 use crate::crypto::Cipher;
 use crate::inner::Inner;
@@ -15,8 +15,8 @@ use crate::outbox::Outbox;
 use crate::reception::Reception;
 use crate::session::{Tried, decrypt};
 
-/// Messages of the longest train that can be left to another thread: Linux gives out no longer ones
-/// (`UDP_GRO_CNT_MAX` of `net/ipv4/udp_offload.c`).
+/// Messages of the longest train that can be left to another thread: as many as Linux makes one
+/// (`UDP_GRO_CNT_MAX` of `net/ipv4/udp_offload.c`). What it did not make itself may be longer.
 const MESSAGES_MAX: usize = u64::BITS as usize;
 
 /// A train as it came, and what another thread has found out about it.
@@ -98,22 +98,25 @@ fn receiver_of(message: &[u8]) -> Option<u32> {
 
 impl Lane {
     /// Gives a train the key of the session that its first message is for, so that any thread can
-    /// open it; [`Lane::open_tried`] must be told of it in its turn.
-    pub fn unopened(&mut self, mut train: Datagrams) -> Unopened {
-        let key = self.key_for(&mut train);
+    /// open it; [`Lane::open_tried`] must be told of it in its turn. One that begins with a replayed
+    /// message, or is of a session that has expired, gets none: to refuse it costs nothing here.
+    pub fn unopened(&mut self, now: Now, mut train: Datagrams) -> Unopened {
+        let key = self.key_for(now.time, &mut train);
         Unopened {
             key,
             ..train.into()
         }
     }
 
-    fn key_for(&mut self, train: &mut Datagrams) -> Option<(Arc<Cipher>, u32)> {
+    fn key_for(&mut self, now: Time, train: &mut Datagrams) -> Option<(Arc<Cipher>, u32)> {
         if train.buf.frames() > MESSAGES_MAX {
             return None;
         }
-        let receiver = receiver_of(train.buf.frames_mut().next()?)?;
+        let first = train.buf.frames_mut().next()?;
+        let receiver = receiver_of(first)?;
         let peer = self.peers.at(self.indices.find(receiver)?)?;
         let (session, _) = peer.sessions.find(receiver)?;
+        session.expects(now, first).ok()?;
         Some((Arc::clone(session.receiver()), receiver))
     }
 

@@ -179,7 +179,7 @@ impl Worker {
         }
         for train in self.take_trains() {
             if self.random.percent(30) {
-                let mut unopened = self.forwarder.unopened(train);
+                let mut unopened = self.forwarder.unopened(now, train);
                 unopened.open();
                 self.forwarder.handle_unopened(now, unopened, &mut self.out);
             } else {

@@ -131,8 +131,9 @@ fn the_same_train_in_two_threads_is_a_replay_of_itself() {
     copy.extend(train.buf.as_slice());
     copy.set_stride(train.buf.stride());
     let again = Datagrams { buf: copy, ..train };
+    let now = world.now(RIGHT);
     let lane = &mut world.sides[RIGHT].lane;
-    let mut trains = vec![lane.unopened(again), lane.unopened(train)];
+    let mut trains = vec![lane.unopened(now, again), lane.unopened(now, train)];
     trains.iter_mut().rev().for_each(Unopened::open);
     assert_eq!(world.open_tried(trains), 5);
     assert_eq!(world.refused(RIGHT, Refused::Replayed), 5);
@@ -142,8 +143,9 @@ fn the_same_train_in_two_threads_is_a_replay_of_itself() {
 fn a_train_whose_session_ends_while_another_thread_opens_it_is_refused() {
     let mut world = World::connected();
     let train = world.train(2);
+    let now = world.now(RIGHT);
     let side = &mut world.sides[RIGHT];
-    let mut train = side.lane.unopened(train);
+    let mut train = side.lane.unopened(now, train);
     assert!(train.has_key());
     train.open();
     side.lane.remove_peer(side.peer, &mut side.out);
@@ -152,7 +154,8 @@ fn a_train_whose_session_ends_while_another_thread_opens_it_is_refused() {
 
     let mut world = World::connected();
     let train = world.train(2);
-    let mut train = world.sides[RIGHT].lane.unopened(train);
+    let now = world.now(RIGHT);
+    let mut train = world.sides[RIGHT].lane.unopened(now, train);
     train.open();
     world.time = world.time + seconds(180);
     assert_eq!(world.open_tried(vec![train]), 0);
@@ -168,7 +171,8 @@ fn messages_of_others_in_a_train_are_left_to_the_lane() {
     bytes[size] = 1;
     bytes[2 * size + 4] ^= 1;
     bytes[3 * size + 30] ^= 1;
-    let mut train = world.sides[RIGHT].lane.unopened(train);
+    let now = world.now(RIGHT);
+    let mut train = world.sides[RIGHT].lane.unopened(now, train);
     train.open();
     // Once is enough: a second time would decrypt what is decrypted.
     train.open();
@@ -197,5 +201,29 @@ fn a_handshake_has_no_key() {
         ecn: 0,
         buf,
     };
-    assert!(!world.sides[RIGHT].lane.unopened(train).has_key());
+    let now = world.now(RIGHT);
+    assert!(!world.sides[RIGHT].lane.unopened(now, train).has_key());
+}
+
+#[test]
+fn a_train_that_begins_with_a_replay_or_is_too_old_has_no_key() {
+    let mut world = World::connected();
+    let train = world.train(3);
+    let mut copy = world.sides[RIGHT].out.arena.take().unwrap();
+    copy.extend(train.buf.as_slice());
+    copy.set_stride(train.buf.stride());
+    let again = Datagrams { buf: copy, ..train };
+    let now = world.now(RIGHT);
+    let first = world.sides[RIGHT].lane.unopened(now, train);
+    assert!(first.has_key());
+    assert_eq!(world.open_tried(vec![first]), 3);
+    let again = world.sides[RIGHT].lane.unopened(now, again);
+    assert!(!again.has_key());
+    assert_eq!(world.open_tried(vec![again]), 0);
+    assert_eq!(world.refused(RIGHT, Refused::Replayed), 3);
+
+    let train = world.train(3);
+    world.time = world.time + seconds(180);
+    let now = world.now(RIGHT);
+    assert!(!world.sides[RIGHT].lane.unopened(now, train).has_key());
 }

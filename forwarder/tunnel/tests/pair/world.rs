@@ -226,7 +226,7 @@ impl World {
             side.lane.open(now, &mut train, reception, &mut opened, out);
         } else {
             // As if another thread had opened it.
-            let mut unopened = side.lane.unopened(train);
+            let mut unopened = side.lane.unopened(now, train);
             unopened.open();
             side.lane
                 .open_tried(now, &mut unopened, reception, &mut opened, out);
