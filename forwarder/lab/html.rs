@@ -168,10 +168,12 @@ fn headlines(report: &Report, page: &mut String) -> std::fmt::Result {
     let Some(ours) = ours else {
         return Ok(());
     };
-    let said = HEADLINES.iter().filter_map(|key| Measure::by_key(key));
-    let said: Vec<&Measure> = said
-        .filter(|measure| report.median(measure.key, ours).is_some())
-        .collect();
+    let said = HEADLINES.iter().filter_map(|key| {
+        let measure = Measure::by_key(key)?;
+        let own = report.samples(measure.key, ours)?;
+        Some((measure, own.median?, own.ratio?))
+    });
+    let said: Vec<(&Measure, f64, f64)> = said.collect();
     if said.is_empty() {
         return Ok(());
     }
@@ -181,11 +183,7 @@ fn headlines(report: &Report, page: &mut String) -> std::fmt::Result {
         escape(ours),
         escape(reference)
     )?;
-    for measure in said {
-        let own = report.samples(measure.key, ours);
-        let Some((own, ratio)) = own.and_then(|own| own.median.zip(own.ratio)) else {
-            continue;
-        };
+    for (measure, own, ratio) in said {
         let theirs = report.median(measure.key, reference).unwrap_or(0.0);
         let wins = (ratio >= 1.0) == (measure.better == Better::More);
         let (class, sense) = match (wins, measure.better) {

@@ -50,15 +50,20 @@ impl World {
         opened.len()
     }
 
-    /// Seals `echoes` packets, and gives the train as the other side receives it.
-    fn train(&mut self, echoes: usize) -> Datagrams {
-        self.give(&vec![Given::Echo; echoes]);
-        let mut train = self.sides[LEFT].out.wire.pop().unwrap();
+    /// The same train once more, in a buffer of the right side.
+    fn copy(&mut self, train: &Datagrams) -> Datagrams {
         let mut buf = self.sides[RIGHT].out.arena.take().unwrap();
         buf.extend(train.buf.as_slice());
         buf.set_stride(train.buf.stride());
-        core::mem::swap(&mut buf, &mut train.buf);
-        self.sides[LEFT].out.arena.put(buf);
+        Datagrams { buf, ..*train }
+    }
+
+    /// Seals `echoes` packets, and gives the train as the other side receives it.
+    fn train(&mut self, echoes: usize) -> Datagrams {
+        self.give(&vec![Given::Echo; echoes]);
+        let sent = self.sides[LEFT].out.wire.pop().unwrap();
+        let mut train = self.copy(&sent);
+        self.sides[LEFT].out.arena.put(sent.buf);
         train.path = Path::from(self.sides[LEFT].address);
         train
     }
@@ -127,10 +132,7 @@ fn a_train_that_nobody_has_sealed_leaves_sealed() {
 fn the_same_train_in_two_threads_is_a_replay_of_itself() {
     let mut world = World::connected();
     let train = world.train(5);
-    let mut copy = world.sides[RIGHT].out.arena.take().unwrap();
-    copy.extend(train.buf.as_slice());
-    copy.set_stride(train.buf.stride());
-    let again = Datagrams { buf: copy, ..train };
+    let again = world.copy(&train);
     let now = world.now(RIGHT);
     let lane = &mut world.sides[RIGHT].lane;
     let mut trains = vec![lane.unopened(now, again), lane.unopened(now, train)];
@@ -209,10 +211,7 @@ fn a_handshake_has_no_key() {
 fn a_train_that_begins_with_a_replay_or_is_too_old_has_no_key() {
     let mut world = World::connected();
     let train = world.train(3);
-    let mut copy = world.sides[RIGHT].out.arena.take().unwrap();
-    copy.extend(train.buf.as_slice());
-    copy.set_stride(train.buf.stride());
-    let again = Datagrams { buf: copy, ..train };
+    let again = world.copy(&train);
     let now = world.now(RIGHT);
     let first = world.sides[RIGHT].lane.unopened(now, train);
     assert!(first.has_key());
