@@ -32,8 +32,11 @@ use yard::{Job, Work, Yard};
 const HELPERS_MAX: usize = 3;
 /// Trains that may be in each line: together with those of a full outbox they leave buffers free.
 const LINE: usize = 2 * ENOUGH;
-/// Trains in a line after which the worker takes in no more of that kind.
+/// Trains in the line to the wire after which the worker takes in no more frames.
 const ENOUGH: usize = 32;
+/// Trains from the wire that are given out at once: some for each helper while the worker delivers.
+/// What is given out and not begun is the worker's before it seals anything.
+const OPENING: usize = 8;
 
 /// A worker's helpers, and what they were given.
 pub struct Helpers {
@@ -101,7 +104,10 @@ impl Helpers {
         self.yard.owner.lie_down(Wish::Packets);
         // A train from the wire may have been taken in while something else was sealed. Of what is
         // sealed nothing is left but what the wire has no room for, and that wakes by itself.
-        self.yard.done.is_empty() && !self.opens.is_ready() && !self.yard.is_broken()
+        self.yard.jobs.is_empty()
+            && self.yard.done.is_empty()
+            && !self.opens.is_ready()
+            && !self.yard.is_broken()
     }
 
     /// After a sleep.
@@ -160,7 +166,7 @@ impl Helpers {
     /// Gives out trains from the wire, in order, as many as the line takes.
     pub(crate) fn open(&mut self, trains: impl Iterator<Item = Unopened>) {
         let mut given = 0_usize;
-        let room = ENOUGH.saturating_sub(self.opens.len());
+        let room = OPENING.saturating_sub(self.opens.len());
         for train in trains.take(room) {
             if train.has_key() {
                 let number = self.opens.add(None);

@@ -24,6 +24,8 @@ const FRAMES_HELD: usize = 64;
 /// Bytes of frames after which a breath handles no more, and the wire has its turn again: three
 /// super-packets, some 0.15 ms of sealing.
 const FRAMES_SHARE: usize = 128 << 10;
+/// Bytes of trains after which a breath opens no more, and single packets have their turn again.
+const TRAINS_SHARE: usize = 128 << 10;
 /// Bytes of frames in a breath from which on helpers are of use: more than one train.
 const SHARED_FRAMES: usize = 72 << 10;
 /// Trains from the wire in a breath, of so many bytes, from which on helpers are of use. Fewer say
@@ -102,15 +104,12 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// [`EngineError`] when a device is gone.
     pub fn breath(&mut self) -> Result<(), EngineError> {
-        let arena = &mut self.out.tunnel.arena;
-        let may_sleep = (self.frames.is_empty() || !self.helpers.take_frames())
-            && self.neighbours.lie_down(arena)
-            && self.helpers.lie_down();
-        let timeout = match may_sleep {
+        let timeout = match self.may_sleep() {
             true => self.forwarder.poll_timeout(),
             false => Some(self.now.time),
         };
         let timeout = timeout.map(|due| due.since(self.now.time));
+        let arena = &mut self.out.tunnel.arena;
         self.engine
             .turn(timeout, arena, &mut self.frames, &mut self.datagrams)?;
         self.neighbours.rise();
@@ -136,6 +135,14 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
+    /// Whether there is nothing to do; whoever brings something is to wake it from now on.
+    fn may_sleep(&self) -> bool {
+        (self.frames.is_empty() || !self.helpers.take_frames())
+            && (self.datagrams.is_empty() || self.helpers.have_trains())
+            && self.neighbours.lie_down(&self.out.tunnel.arena)
+            && self.helpers.lie_down()
+    }
+
     /// Handles the frames that need not wait for those in front of them. They are on their way before
     /// anything else is handled, unless a helper still has a train in hand.
     fn handle_sparse(&mut self) -> Result<(), EngineError> {
@@ -159,7 +166,11 @@ impl<E: Engine> Worker<E> {
         if self.helpers.have_trains() || self.is_work_to_share() {
             self.share_trains()?;
         } else {
-            while let Some(datagrams) = self.datagrams.pop() {
+            let mut bytes = 0;
+            while bytes < TRAINS_SHARE
+                && let Some(datagrams) = self.datagrams.pop()
+            {
+                bytes += datagrams.buf.len();
                 self.forwarder
                     .handle_datagrams(self.now, datagrams, &mut self.out);
                 self.relieve()?;
@@ -181,21 +192,21 @@ impl<E: Engine> Worker<E> {
     /// Handles what the wire gave with whoever helps. What a helper still has in hand then, and all
     /// behind it, waits for the next breath.
     fn share_trains(&mut self) -> Result<(), EngineError> {
-        loop {
-            let (forwarder, datagrams) = (&mut self.forwarder, &mut self.datagrams);
-            let now = self.now;
-            let trains = iter::from_fn(|| datagrams.pop());
-            let trains = trains.map(|train| forwarder.unopened(now, train));
-            self.helpers.open(trains);
-            while let Some(train) = self.helpers.next_opened() {
-                self.forwarder
-                    .handle_unopened(self.now, train, &mut self.out);
-                self.relieve()?;
-            }
-            if self.datagrams.is_empty() || self.helpers.have_trains() {
-                return Ok(());
-            }
+        let (forwarder, datagrams) = (&mut self.forwarder, &mut self.datagrams);
+        let now = self.now;
+        let trains = iter::from_fn(|| datagrams.pop());
+        let trains = trains.map(|train| forwarder.unopened(now, train));
+        self.helpers.open(trains);
+        let mut bytes = 0;
+        while bytes < TRAINS_SHARE
+            && let Some(train) = self.helpers.next_opened()
+        {
+            bytes += train.datagrams().buf.len();
+            self.forwarder
+                .handle_unopened(self.now, train, &mut self.out);
+            self.relieve()?;
         }
+        Ok(())
     }
 
     /// Handles a breath's share of the frames; the rest waits for the next.
@@ -316,6 +327,7 @@ impl<E: Engine> Worker<E> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -336,11 +348,16 @@ mod tests {
     };
 
     fn worker(neighbours: Neighbours) -> Worker<NoDevices> {
+        worker_with(neighbours, 0)
+    }
+
+    /// One with so many helpers.
+    fn worker_with(neighbours: Neighbours, helpers: usize) -> Worker<NoDevices> {
         let waker = Waker::new().expect("an eventfd");
         let forwarder = Forwarder::plain(SETTINGS, Lane::unkeyed(0, [1; 32]));
         let mailbox = Arc::new(Mailbox::new(waker.clone()));
         let engine = NoDevices::new(waker.clone());
-        let helpers = Helpers::with_count(0, waker);
+        let helpers = Helpers::with_count(helpers, waker);
         Worker::new(0, engine, forwarder, mailbox, neighbours, helpers, None)
     }
 
@@ -364,6 +381,33 @@ mod tests {
         for breaths in 1..=3 {
             worker.breath().expect("a breath");
             assert_eq!(answered.load(Ordering::Relaxed), 2 * breaths);
+        }
+    }
+
+    #[test]
+    fn a_breath_opens_its_share_of_the_trains_and_the_worker_goes_on_until_none_is_left() {
+        for count in [0, 1] {
+            let mut worker = worker_with(Neighbours::nobody(), count);
+            for _ in 0..RECEIVE_BATCH {
+                let mut buf = worker.out.tunnel.arena.take().expect("a buffer");
+                buf.grow_back(TRAINS_SHARE / 4);
+                buf.set_stride(1_424);
+                let remote: SocketAddr = "192.0.2.1:1".parse().expect("an address");
+                let (lane, path, ecn) = (0, remote.into(), 0);
+                let train = Datagrams {
+                    lane,
+                    path,
+                    ecn,
+                    buf,
+                };
+                worker.datagrams.push(train).expect("room");
+            }
+            for breath in 1..=RECEIVE_BATCH / 4 {
+                worker.breath().expect("a breath");
+                let lent = RECEIVE_BATCH - 4 * breath;
+                assert_eq!(worker.out.tunnel.arena.lent(), lent, "breath {breath}");
+                assert_eq!(worker.may_sleep(), lent == 0);
+            }
         }
     }
 
