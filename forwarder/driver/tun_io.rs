@@ -1,7 +1,7 @@
-//! Reading and writing the frames of a TUN: one readv or writev a frame, with its header from a
-//! piece of memory of its own, so that the frame itself is never moved.
+//! Reading and writing the frames of a TUN: one call a frame, which is never moved. A header that is
+//! read stands in front of it, one that is written comes from a piece of memory of its own.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 
 use packet::{Arena, Batch, Buf, FRAME_MAX, Frame, Offload, Packet, Segmenter};
@@ -14,41 +14,28 @@ impl Tun {
     ///
     /// A frame whose header makes no sense comes as an empty one, for the core to refuse by name.
     pub(crate) fn receive(&self, mut buf: Buf) -> Result<Frame, (Buf, io::Error)> {
-        let mut header = [0; vnet::LENGTH];
-        let skipped = if self.has_header() { vnet::LENGTH } else { 0 };
-        let room = &mut buf.spare_mut()[..FRAME_MAX];
-        let iovecs = [
-            libc::iovec {
-                iov_base: header.as_mut_ptr().cast(),
-                iov_len: skipped,
-            },
-            libc::iovec {
-                iov_base: room.as_mut_ptr().cast(),
-                iov_len: room.len(),
-            },
-        ];
-        let read = retry(|| {
-            // SAFETY: each iovec is pointer and length of a slice that we own alone and that
-            // outlives the call.
-            unsafe { libc::readv(self.file.as_raw_fd(), iovecs.as_ptr(), 2) }
-        });
-        let read = match read {
-            Ok(read) => read,
-            Err(error) => return Err((buf, error)),
-        };
-        let offload = if self.has_header() {
-            vnet::parse(&header)
-        } else {
-            Some(Offload::default())
-        };
-        if let Some(offload) = offload {
-            buf.grow_back(read.saturating_sub(skipped).min(FRAME_MAX));
-            return Ok(Frame { buf, offload });
+        let before = if self.has_header() { vnet::LENGTH } else { 0 };
+        // The header goes into the head-room, and the frame where it would be without one.
+        buf.grow_front(before);
+        buf.truncate(0);
+        let room = &mut buf.spare_mut()[..before + FRAME_MAX];
+        match retry(|| (&self.file).read(room)) {
+            Ok(read) => buf.grow_back(read),
+            Err(error) => {
+                buf.reset();
+                return Err((buf, error));
+            }
         }
-        Ok(Frame {
-            buf,
-            offload: Offload::default(),
-        })
+        let offload = match buf.as_slice().first_chunk() {
+            Some(header) if self.has_header() => vnet::parse(header),
+            _ => Some(Offload::default()),
+        };
+        buf.shrink_front(before.min(buf.len()));
+        if offload.is_none() {
+            buf.truncate(0);
+        }
+        let offload = offload.unwrap_or_default();
+        Ok(Frame { buf, offload })
     }
 
     /// Writes what is queued, oldest first, until nothing is left or the device takes no more.
@@ -128,7 +115,8 @@ impl Tun {
         retry(|| {
             // SAFETY: each iovec is pointer and length of a slice that outlives the call, and
             // writev only reads them.
-            unsafe { libc::writev(self.file.as_raw_fd(), iovecs.as_ptr(), 2) }
+            let written = unsafe { libc::writev(self.file.as_raw_fd(), iovecs.as_ptr(), 2) };
+            usize::try_from(written).map_err(|_| io::Error::last_os_error())
         })
         .map(|_| ())
     }
@@ -157,16 +145,11 @@ pub(crate) fn cause(error: &io::Error) -> Dropped {
 }
 
 /// Calls again while a signal interrupts.
-fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
-        match usize::try_from(call()) {
-            Ok(bytes) => return Ok(bytes),
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
