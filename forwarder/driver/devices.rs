@@ -40,14 +40,15 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// 512 KiB are eight super-packets: about 0.4 ms of sealing at 1 µs a segment. 100 µs are a few
-    /// times what waking a thread takes; with one processor there is nobody to wait for meanwhile.
+    /// 512 KiB are eight super-packets: about 0.4 ms of sealing at 1 µs a segment. 250 µs are what
+    /// an answer takes where each of the four on its way has to be woken; with one processor there is
+    /// nobody to wait for meanwhile.
     fn default() -> Budget {
         Budget {
             items: 64,
             bytes: 512 << 10,
             spin: match available_parallelism() {
-                Ok(processors) if processors.get() > 1 => Duration::from_micros(100),
+                Ok(processors) if processors.get() > 1 => Duration::from_micros(250),
                 _ => Duration::ZERO,
             },
         }
@@ -89,8 +90,8 @@ pub(crate) struct Devices {
     spin: Spin,
     /// Whether something came soon, of which it is not known yet whether anything is done about it.
     came_soon: bool,
-    /// Bytes that were to be sent in this turn.
-    moved: usize,
+    /// Bytes that were to be sent in this turn: to the pods, and to the wire.
+    moved: (usize, usize),
 }
 
 impl Devices {
@@ -106,7 +107,7 @@ impl Devices {
             turns: 0,
             spin: Spin::new(budget.spin),
             came_soon: false,
-            moved: 0,
+            moved: (0, 0),
         }
     }
 
@@ -167,7 +168,8 @@ impl Devices {
     pub(crate) fn note_work(&mut self, pods: &Batch<Packet>, wire: &Batch<Datagrams>) {
         let to_pods = pods.iter().map(|packet| packet.bytes().len());
         let to_wire = wire.iter().map(|item| item.buf.len());
-        self.moved += to_pods.chain(to_wire).sum::<usize>();
+        self.moved.0 += to_pods.sum::<usize>();
+        self.moved.1 += to_wire.sum::<usize>();
     }
 
     /// What the turn that is over says about the next. Only what leads to something earns that a worker
@@ -176,11 +178,11 @@ impl Devices {
         let moved = core::mem::take(&mut self.moved);
         if core::mem::take(&mut self.came_soon) {
             match moved {
-                0 => self.spin.in_vain(),
+                (0, 0) => self.spin.in_vain(),
                 _ => self.spin.came(),
             }
         }
-        self.spin.moved(moved);
+        self.spin.moved(moved.0, moved.1);
     }
 
     /// What `token` names may have something to read.

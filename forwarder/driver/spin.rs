@@ -5,8 +5,11 @@
 //! nothing. So a worker asks on only while that has lately paid: credit is earned by things that
 //! came soon, and spent by asking in vain.
 //!
+//! What comes next depends on what was last: a request that went out is answered soon, and after the
+//! answer nothing may come for long. So each direction has a credit of its own.
+//!
 //! Bulk needs none of it: what is waiting when a worker wakes pays for the waking, and the time that
-//! is asked away is missing elsewhere. So bulk puts the credit in debt.
+//! is asked away is missing elsewhere. So bulk puts both in debt.
 
 use std::time::Duration;
 
@@ -22,43 +25,69 @@ const DEBT: i16 = -4 * COST;
 /// More than so many bytes in one turn are bulk.
 const BULK: usize = 16 << 10;
 
+/// Which way something went.
+#[derive(Clone, Copy, Debug)]
+enum Towards {
+    Pods,
+    Wire,
+}
+
 /// The habit of one worker.
 pub(crate) struct Spin {
     longest: Duration,
-    credit: i16,
+    /// After what went towards the pods, and after what went towards the wire.
+    credits: [i16; 2],
+    last: Towards,
 }
 
 impl Spin {
     /// One that asks on for `longest` at most; zero: never.
     pub(crate) fn new(longest: Duration) -> Spin {
-        Spin { longest, credit: 0 }
+        Spin {
+            longest,
+            credits: [0; 2],
+            last: Towards::Wire,
+        }
     }
 
     /// How long to ask on before the next sleep; zero: sleep at once.
     pub(crate) fn patience(&self) -> Duration {
-        match self.credit {
+        match self.credits[self.last as usize] {
             ..=0 => Duration::ZERO,
             _ => self.longest,
         }
     }
 
-    /// Something came soon, and led to something.
+    /// Something came soon after what was last, and led to something.
     pub(crate) fn came(&mut self) {
-        self.credit = MOST.min(self.credit + EARNED);
+        let credit = self.credit();
+        *credit = MOST.min(*credit + EARNED);
     }
 
     /// Nothing came while it asked, or nothing that mattered.
     pub(crate) fn in_vain(&mut self) {
-        if self.credit > 0 {
-            self.credit -= 1;
+        let credit = self.credit();
+        if *credit > 0 {
+            *credit -= 1;
         }
     }
 
-    /// So many bytes were moved in one turn.
-    pub(crate) fn moved(&mut self, bytes: usize) {
-        if bytes > BULK {
-            self.credit = DEBT.max(self.credit.min(0) - COST);
+    /// So many bytes were moved in one turn, to the pods and to the wire.
+    pub(crate) fn moved(&mut self, pods: usize, wire: usize) {
+        match (pods, wire) {
+            (0, 0) => {}
+            (_, 0) => self.last = Towards::Pods,
+            _ => self.last = Towards::Wire,
         }
+        if pods + wire > BULK {
+            for credit in &mut self.credits {
+                *credit = DEBT.max((*credit).min(0) - COST);
+            }
+        }
+    }
+
+    fn credit(&mut self) -> &mut i16 {
+        &mut self.credits[self.last as usize]
     }
 
     /// Whether what woke it after `time` would have come while it asked. Being woken is part of that
@@ -74,11 +103,16 @@ mod tests {
 
     const LONGEST: Duration = Duration::from_micros(100);
 
-    /// Lives with things that come `gap` apart; what share of `time` it spends asking.
-    fn share(gap: Duration, time: Duration) -> f64 {
+    /// Lives with things that come each so long after the one before, to the wire and to the pods in
+    /// turn; what share of a second it spends asking.
+    fn share(gaps_us: [u64; 2]) -> f64 {
         let mut spin = Spin::new(LONGEST);
         let (mut asked, mut passed) = (Duration::ZERO, Duration::ZERO);
-        while passed < time {
+        for number in 0.. {
+            if passed >= Duration::from_secs(1) {
+                break;
+            }
+            let gap = Duration::from_micros(gaps_us[number % 2]);
             let patience = spin.patience();
             match patience {
                 Duration::ZERO if spin.was_soon(gap) => spin.came(),
@@ -86,6 +120,7 @@ mod tests {
                 _ if gap < patience => spin.came(),
                 _ => spin.in_vain(),
             }
+            spin.moved(number % 2 * 100, (number + 1) % 2 * 100);
             asked += gap.min(patience);
             passed += gap;
         }
@@ -94,16 +129,21 @@ mod tests {
 
     #[test]
     fn it_asks_on_where_things_come_soon_and_sleeps_where_they_do_not() {
-        let second = Duration::from_secs(1);
-        for (gap_us, least, most) in [
-            (20, 0.99, 1.0),
-            (90, 0.99, 1.0),
-            (110, 0.0, 0.0),
-            (1_000, 0.0, 0.0),
+        for (gaps_us, least, most) in [
+            ([20, 20], 0.99, 1.0),
+            ([90, 90], 0.99, 1.0),
+            ([110, 110], 0.0, 0.0),
+            ([1_000, 1_000], 0.0, 0.0),
         ] {
-            let share = share(Duration::from_micros(gap_us), second);
-            assert!((least..=most).contains(&share), "{gap_us} µs: {share}");
+            let share = share(gaps_us);
+            assert!((least..=most).contains(&share), "{gaps_us:?} µs: {share}");
         }
+    }
+
+    #[test]
+    fn it_asks_on_for_an_answer_and_not_for_the_next_question() {
+        let share = share([900, 90]);
+        assert!((0.08..=0.1).contains(&share), "{share}");
     }
 
     #[test]
@@ -125,9 +165,9 @@ mod tests {
     fn asks_after(bulk: usize, small: usize) -> bool {
         let mut spin = Spin::new(LONGEST);
         (0..100).for_each(|_| spin.came());
-        (0..bulk).for_each(|_| spin.moved(BULK + 1));
+        (0..bulk).for_each(|_| spin.moved(1, BULK));
         (0..small).for_each(|_| {
-            spin.moved(BULK);
+            spin.moved(0, BULK);
             spin.came();
         });
         !spin.patience().is_zero()
