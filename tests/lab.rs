@@ -119,8 +119,7 @@ fn a_quick_bench_writes_every_sample_and_a_page_and_compares_with_itself() {
     }
     let (json, html) = (temporary("bench.json"), temporary("bench.html"));
     let (json, html) = (json.to_str().unwrap(), html.to_str().unwrap());
-    let words =
-        "bench --quick --only tcp,latency,connections,memory --peers ours,plain --against plain";
+    let words = "bench --quick --only tcp,local,latency,connections,memory --peers ours,plain --against plain";
     let words: Vec<&str> = words
         .split(' ')
         .chain(["--json", json, "--html", html])
@@ -144,6 +143,7 @@ fn a_quick_bench_writes_every_sample_and_a_page_and_compares_with_itself() {
     let measures = report["measures"].as_array().unwrap();
     for name in [
         "tcpOneFlowGbitPerSecond",
+        "localTcpGbitPerSecond",
         "idleRoundTripP50Us",
         "newConnectionsPerSecond",
     ] {

@@ -15,7 +15,7 @@ use crate::lab::interrupt::Interrupt;
 use crate::lab::peer::{NODE, Peer, on_path};
 use crate::lab::record::{self, Left};
 use crate::lab::tunnel::{ECHO_PORT, IPERF_PORT, Tunnel};
-use crate::lab::world::{self, CLIENT, NODES, PODS, SERVER, World};
+use crate::lab::world::{self, CLIENT, NEIGHBOUR, NODES, PODS, SERVER, World};
 
 /// Measure tunnels on this machine, and compare what was measured
 ///
@@ -99,6 +99,10 @@ impl Up {
         println!(
             "  pod client   ip netns exec {} bash",
             world.namespace(CLIENT)
+        );
+        println!(
+            "  beside it    ip netns exec {} bash",
+            world.namespace(NEIGHBOUR)
         );
         println!(
             "  pod server   ip netns exec {} bash",

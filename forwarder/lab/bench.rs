@@ -108,7 +108,7 @@ impl Sitting<'_> {
     /// One peer in a world of its own, through all stages.
     fn turn(&mut self, peer: &Peer, round: usize) -> Result<(), LabError> {
         let plan = self.plan;
-        self.step(peer, round, "two nodes, two pods", WORLD_SECONDS);
+        self.step(peer, round, "two nodes, three pods", WORLD_SECONDS);
         let mut world = World::up("bench", &PODS, peer.pod_mtu(), self.interrupt)?;
         let tunnel = match Tunnel::start(&mut world, peer, plan.link.as_deref()) {
             Ok(tunnel) => tunnel,
@@ -119,7 +119,7 @@ impl Sitting<'_> {
             peer,
             tunnel: &tunnel,
             effort: &plan.effort,
-            iperf: false,
+            iperf: Vec::new(),
         };
         for stage in &plan.stages {
             self.step(peer, round, stage.title(), plan.effort.seconds(*stage));

@@ -10,6 +10,8 @@ pub(crate) enum Stage {
     Tcp,
     /// The same with segmentation offload off on the underlay, as on a NIC without it
     NoGso,
+    /// One flow between two pods of one node: through `farlane run`, else by the kernel's routing
+    Local,
     /// The most datagrams a second of which fewer than 0.2 % are lost, of 64 and of 1,372 bytes
     LossFree,
     /// What arrives of datagrams that are sent as fast as possible, by their size
@@ -24,9 +26,10 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// Every stage, in the order of a turn.
-    pub(crate) const ALL: [Stage; 7] = [
+    pub(crate) const ALL: [Stage; 8] = [
         Stage::Memory,
         Stage::Tcp,
+        Stage::Local,
         Stage::LossFree,
         Stage::Flood,
         Stage::Latency,
@@ -40,6 +43,7 @@ impl Stage {
         match self {
             Stage::Tcp => "TCP throughput",
             Stage::NoGso => "TCP without segmentation offload",
+            Stage::Local => "TCP between pods of one node",
             Stage::LossFree => "UDP without loss",
             Stage::Flood => "UDP flood",
             Stage::Latency => "round trips",
@@ -94,11 +98,11 @@ const MICROSECONDS: (&str, f64) = ("µs", 1.0);
 const CPU: (&str, f64) = ("s/GiB", 1.0);
 const MIB: (&str, f64) = ("MiB", 1.0);
 use Better::{Less, More};
-use Stage::{Connections, Flood, Latency, LossFree, Memory, NoGso, Tcp};
+use Stage::{Connections, Flood, Latency, Local, LossFree, Memory, NoGso, Tcp};
 
 /// All of them, in the order of the table.
 #[rustfmt::skip]
-pub(crate) const MEASURES: [Measure; 28] = [
+pub(crate) const MEASURES: [Measure; 29] = [
     measure(Tcp, "tcpOneFlowGbitPerSecond", "TCP one flow", GBIT, More),
     measure(Tcp, "tcpFourFlowsGbitPerSecond", "TCP four flows", GBIT, More),
     measure(Tcp, "tcpReverseGbitPerSecond", "TCP reverse", GBIT, More),
@@ -107,6 +111,7 @@ pub(crate) const MEASURES: [Measure; 28] = [
     measure(NoGso, "noGsoTcpFourFlowsGbitPerSecond", "no GSO: four flows", GBIT, More),
     measure(NoGso, "noGsoTcpReverseGbitPerSecond", "no GSO: reverse", GBIT, More),
     measure(NoGso, "noGsoTcpCpuSecondsPerGib", "no GSO: CPU of both", CPU, Less),
+    measure(Local, "localTcpGbitPerSecond", "TCP on one node", GBIT, More),
     measure(LossFree, "lossFree64BytePacketsPerSecond", "UDP 64 B loss-free", KPPS, More),
     measure(LossFree, "lossFree1372BytePacketsPerSecond", "UDP 1372 B loss-free", KPPS, More),
     measure(Flood, "flood64BytePacketsPerSecond", "UDP 64 B flood", KPPS, More),

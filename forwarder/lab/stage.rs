@@ -73,6 +73,7 @@ impl Effort {
             Stage::LossFree => 2.0 * f64::from(self.bisections + 1) * trial,
             Stage::Flood => (self.flood_bytes.len() + self.flood_flows.len()) as f64 * trial,
             Stage::Latency => 4.0 + self.trips.0 as f64 * 3e-4 + self.trips.1 as f64 * 4e-3,
+            Stage::Local => self.run_seconds + 1.4,
             Stage::Connections => self.run_seconds + 0.3,
             Stage::Memory => self.idle_seconds,
         }
@@ -94,8 +95,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) tunnel: &'a Tunnel,
     pub(crate) effort: &'a Effort,
-    /// Whether iperf3 serves already.
-    pub(crate) iperf: bool,
+    /// Where iperf3 serves already.
+    pub(crate) iperf: Vec<&'static str>,
 }
 
 impl Subject<'_> {
@@ -107,6 +108,7 @@ impl Subject<'_> {
         match stage {
             Stage::Tcp => tcp::measure(self, &tcp::NAMES),
             Stage::NoGso => tcp::measure_without_offload(self),
+            Stage::Local => tcp::measure_local(self),
             Stage::LossFree => datagrams::loss_free(self),
             Stage::Flood => datagrams::flood(self),
             Stage::Latency => latency::measure(self),

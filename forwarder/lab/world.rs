@@ -1,8 +1,9 @@
-//! Two nodes with a pod each, in network namespaces of this machine. `scripts/topology` draws it,
+//! Two nodes and their pods, in network namespaces of this machine. `scripts/topology` draws it,
 //! as for the tests; it is part of this program.
 //!
 //! ```text
-//! client 10.1.1.10 ── eu-1 192.0.2.1 ══ us-1 192.0.2.3 ── server 10.2.1.10
+//! client    10.1.1.10 ── eu-1 192.0.2.1 ══ us-1 192.0.2.3 ── server 10.2.1.10
+//! neighbour 10.1.1.11 ──┘
 //! ```
 
 use std::net::Ipv4Addr;
@@ -23,11 +24,15 @@ const WIREGUARD_SOCKETS: &str = "/var/run/wireguard";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pods between which is measured, as `scripts/topology` names them.
-pub(crate) const PODS: [&str; 2] = ["eu-1/client", "us-1/server"];
+pub(crate) const PODS: [&str; 3] = ["eu-1/client", "eu-1/neighbour", "us-1/server"];
 /// Where the client's pod is.
 pub(crate) const CLIENT: &str = "eu-1-client";
 /// Where the server's pod is.
 pub(crate) const SERVER: &str = "us-1-server";
+/// Where the pod beside the client's is, on the same node.
+pub(crate) const NEIGHBOUR: &str = "eu-1-neighbour";
+/// Address of the neighbour's pod.
+pub(crate) const NEIGHBOUR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 11);
 /// Address of the server's pod.
 pub(crate) const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 2, 1, 10);
 

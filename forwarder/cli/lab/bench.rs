@@ -15,7 +15,7 @@ use crate::lab::traffic::wire::Impairment;
 
 /// Measure our tunnel and others in turn: throughput, packets, round trips, CPU, memory
 ///
-/// In each round every peer has a turn in a fresh world of two nodes and two pods: `farlane run`
+/// In each round every peer has a turn in a fresh world of two nodes and three pods: `farlane run`
 /// (with identities, a policy and a service), `farlane wireguard`, each program that is found on the
 /// PATH (wireguard-go, boringtun-cli, gotatun, nebula) or given by --peer, and plain kernel
 /// forwarding, which is what this machine can carry at most. A machine drifts by 10 to 20 %, so only

@@ -1,5 +1,7 @@
-//! TCP by iperf3: one flow, four, one in reverse; and the CPU that the tunnels take for it.
+//! TCP by iperf3: one flow, four, one in reverse, and the CPU that the tunnels take for it; one flow
+//! between two pods of one node.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,7 +10,7 @@ use super::{Findings, Subject};
 use crate::lab::error::LabError;
 use crate::lab::program::Program;
 use crate::lab::tunnel::IPERF_PORT;
-use crate::lab::world::{CLIENT, NODES, SERVER};
+use crate::lab::world::{CLIENT, NEIGHBOUR, NEIGHBOUR_ADDRESS, NODES, SERVER};
 
 /// Names of the measures: one flow, four flows, reverse, CPU.
 pub(super) const NAMES: [&str; 4] = [
@@ -35,15 +37,16 @@ pub(super) fn measure(
     let seconds = subject.effort.run_seconds;
     let mut findings = Findings::default();
     let before = subject.cpu_seconds();
-    let one = run(subject, seconds, &[])?;
+    let server = (SERVER, subject.tunnel.address);
+    let one = run(subject, server, &[])?;
     let cpu = subject
         .cpu_seconds()
         .zip(before)
         .map(|(after, before)| after - before);
     findings.figures.push((names[0], one.gbit_per_second()));
-    let four = run(subject, seconds, &["-P", "4"])?;
+    let four = run(subject, server, &["-P", "4"])?;
     findings.figures.push((names[1], four.gbit_per_second()));
-    let reverse = run(subject, seconds, &["-R"])?;
+    let reverse = run(subject, server, &["-R"])?;
     findings.figures.push((names[2], reverse.gbit_per_second()));
     // The second left out costs CPU too, so its bytes are added in proportion.
     let gib = one.bytes / GIB * (seconds + OMITTED) / seconds;
@@ -68,6 +71,18 @@ pub(super) fn measure_without_offload(subject: &mut Subject<'_>) -> Result<Findi
     measure(subject, &NAMES_WITHOUT_OFFLOAD)
 }
 
+/// One flow from the client to the pod beside it.
+pub(super) fn measure_local(subject: &mut Subject<'_>) -> Result<Findings, LabError> {
+    let one = run(subject, (NEIGHBOUR, NEIGHBOUR_ADDRESS), &[])?;
+    Ok(Findings {
+        figures: vec![("localTcpGbitPerSecond", one.gbit_per_second())],
+        trips: Vec::new(),
+    })
+}
+
+/// Where iperf3 serves, and at which address the client asks for it.
+type Server = (&'static str, Ipv4Addr);
+
 /// What the receiving end of a run counted.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Received {
@@ -81,11 +96,16 @@ impl Received {
     }
 }
 
-/// One run of iperf3 from the client to the server.
-fn run(subject: &mut Subject<'_>, seconds: f64, words: &[&str]) -> Result<Received, LabError> {
-    serve(subject)?;
+/// One run of iperf3 from the client.
+fn run(
+    subject: &mut Subject<'_>,
+    (place, address): Server,
+    words: &[&str],
+) -> Result<Received, LabError> {
+    serve(subject, place)?;
+    let seconds = subject.effort.run_seconds;
     let (to, length, omitted) = (
-        subject.tunnel.address.to_string(),
+        address.to_string(),
         seconds.to_string(),
         OMITTED.to_string(),
     );
@@ -113,7 +133,7 @@ fn run(subject: &mut Subject<'_>, seconds: f64, words: &[&str]) -> Result<Receiv
 
 /// TCP that goes on until the returned program is dropped; `rate` as iperf3 writes it.
 pub(super) fn load(subject: &mut Subject<'_>, rate: Option<&str>) -> Result<Program, LabError> {
-    serve(subject)?;
+    serve(subject, SERVER)?;
     let to = subject.tunnel.address.to_string();
     let mut words = vec!["iperf3", "-c", &to, "-t", "600"];
     words.extend(rate.iter().flat_map(|rate| ["-b", rate]));
@@ -126,20 +146,19 @@ pub(super) fn load(subject: &mut Subject<'_>, rate: Option<&str>) -> Result<Prog
 }
 
 /// Starts iperf3's server where there is none yet.
-fn serve(subject: &mut Subject<'_>) -> Result<(), LabError> {
-    if !subject.iperf {
-        subject
-            .world
-            .serve(SERVER, "iperf3", &["iperf3", "-s"], &[])?;
+fn serve(subject: &mut Subject<'_>, place: &'static str) -> Result<(), LabError> {
+    if !subject.iperf.contains(&place) {
+        let words = ["iperf3", "-s"];
+        subject.world.serve(place, "iperf3", &words, &[])?;
         let listens = || {
-            let sockets = subject.world.run(SERVER, &["ss", "-ltnH"]);
+            let sockets = subject.world.run(place, &["ss", "-ltnH"]);
             sockets.is_ok_and(|text| text.contains(&format!(":{IPERF_PORT} ")))
         };
         let interrupt = subject.world.interrupt().clone();
         if !interrupt.eventually(Duration::from_secs(10), listens)? {
             return Err(LabError::step("iperf3 -s", "does not listen"));
         }
-        subject.iperf = true;
+        subject.iperf.push(place);
     }
     Ok(())
 }
