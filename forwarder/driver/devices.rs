@@ -88,8 +88,9 @@ pub(crate) struct Devices {
     /// Turns so far: the lanes take turns in being read first, and so do the sockets of each.
     turns: usize,
     spin: Spin,
-    /// Whether something came soon, of which it is not known yet whether anything is done about it.
-    came_soon: bool,
+    /// How long the last turn has waited for what came, of which it is not known yet whether anything
+    /// is done about it; `None`: it did not wait.
+    waited: Option<Duration>,
     /// Bytes that were to be sent in this turn: to the pods, and to the wire.
     moved: (usize, usize),
 }
@@ -106,7 +107,7 @@ impl Devices {
             budget,
             turns: 0,
             spin: Spin::new(budget.spin),
-            came_soon: false,
+            waited: None,
             moved: (0, 0),
         }
     }
@@ -142,26 +143,21 @@ impl Devices {
         }
         let begun = Instant::now();
         let patience = self.spin.patience();
-        if patience.is_zero() {
-            if watch.ask(timeout, self)? {
-                self.came_soon = self.spin.was_soon(begun.elapsed());
-            }
-            return Ok(());
-        }
         let patience = patience.min(timeout.unwrap_or(Duration::MAX));
         let mut asked = Duration::ZERO;
         while asked < patience {
             if watch.ask(Some(Duration::ZERO), self)? {
-                self.came_soon = true;
+                self.waited = Some(asked);
                 return Ok(());
             }
             // Whoever makes the next packet may need this core for it.
             yield_now();
             asked = begun.elapsed();
         }
-        self.spin.in_vain();
         let left = timeout.map(|timeout| timeout.saturating_sub(asked));
-        watch.ask(left, self).map(|_| ())
+        watch.ask(left, self)?;
+        self.waited = Some(begun.elapsed());
+        Ok(())
     }
 
     /// What came has been handled, or a part of it, and this is what is to be sent.
@@ -175,14 +171,11 @@ impl Devices {
     /// What the turn that is over says about the next. Only what leads to something earns that a worker
     /// asks on: a stranger's garbage must not keep a core busy.
     fn settle(&mut self) {
-        let moved = core::mem::take(&mut self.moved);
-        if core::mem::take(&mut self.came_soon) {
-            match moved {
-                (0, 0) => self.spin.in_vain(),
-                _ => self.spin.came(),
-            }
+        let (pods, wire) = core::mem::take(&mut self.moved);
+        if let Some(time) = self.waited.take() {
+            self.spin.waited(time, pods, wire);
         }
-        self.spin.moved(moved.0, moved.1);
+        self.spin.moved(pods, wire);
     }
 
     /// What `token` names may have something to read.
