@@ -136,7 +136,7 @@ fn header(report: &Report, page: &mut String) -> std::fmt::Result {
     };
     writeln!(
         page,
-        "<header>\n<h1>Farlane lab</h1>\n<p class=\"lead\">What two pods on two nodes get through \
+        "<header>\n<h1>Farlane lab</h1>\n<p class=\"lead\">What pods on two nodes get through \
          each tunnel: {rounds}.</p>\n<p class=\"facts\">{}<br>{} · took {} · farlane {}</p>",
         escape(&report.machine.describe()),
         escape(&report.date),

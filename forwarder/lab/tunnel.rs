@@ -227,13 +227,14 @@ fn run_nodes(world: &mut World) -> Result<Vec<u32>, LabError> {
     nodes::start(world)
 }
 
-/// The client's pods of all clusters may reach the server's ports, nobody else.
+/// The client's pods of all clusters may reach the ports of the server and of the neighbour, nobody
+/// else.
 const POLICY: &str = "\
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: {name: server-for-clients, namespace: shop}
+metadata: {name: servers-for-clients, namespace: shop}
 spec:
-  podSelector: {matchLabels: {app: server}}
+  podSelector: {matchExpressions: [{key: app, operator: In, values: [server, neighbour]}]}
   policyTypes: [Ingress]
   ingress:
     - from:
