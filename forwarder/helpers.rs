@@ -30,12 +30,13 @@ use yard::{Job, Work, Yard};
 /// Most helpers of a worker. The cipher is about half of what a worker does with a long train, so
 /// more than these would wait for it.
 const HELPERS_MAX: usize = 3;
-/// Trains that may be in each line: together with those of a full outbox they leave buffers free.
+/// Trains that may be in the line to the wire: with those of a full outbox they leave buffers free.
 const LINE: usize = 2 * ENOUGH;
-/// Trains in the line to the wire after which the worker takes in no more frames.
+/// Trains in that line after which the worker takes in no more frames.
 const ENOUGH: usize = 32;
-/// Trains from the wire that are given out at once: some for each helper while the worker delivers.
-/// What is given out and not begun is the worker's before it seals anything.
+/// Trains that may be in the line from the wire: some for each helper while the worker delivers. What
+/// of them is not begun the worker opens before it seals anything, or while the oldest is in a helper's
+/// hands, so there are few.
 const OPENING: usize = 8;
 
 /// A worker's helpers, and what they were given.
@@ -64,10 +65,10 @@ impl Helpers {
     /// The same, so many; none are what a worker on one core has.
     pub(crate) fn with_count(count: usize, waker: Waker) -> Helpers {
         let mut helpers = Helpers {
-            yard: Arc::new(Yard::new(count, waker, 2 * LINE)),
+            yard: Arc::new(Yard::new(count, waker, LINE + OPENING)),
             threads: Vec::with_capacity(count),
             seals: Line::with_limit(LINE),
-            opens: Line::with_limit(LINE),
+            opens: Line::with_limit(OPENING),
             sealing: 0,
         };
         for number in 0..count {
@@ -94,20 +95,21 @@ impl Helpers {
         self.sealing as u64
     }
 
-    /// Before a sleep: says that the worker may be asleep until [`Helpers::rise`]; `false` if
-    /// something is done already.
+    /// Before a sleep: says that the worker may be asleep until [`Helpers::rise`]; `false` if there is
+    /// something to go on with.
     #[inline]
     pub(crate) fn lie_down(&self) -> bool {
         if self.seals.is_empty() && self.opens.is_empty() {
             return true;
         }
+        // A breath ends with its share, and a train from the wire may have been taken in while something
+        // else was sealed. Of what is sealed nothing is left but what the wire has no room for, and
+        // that wakes by itself.
+        if self.opens.is_ready() || !self.yard.jobs.is_empty() {
+            return false;
+        }
         self.yard.owner.lie_down(Wish::Packets);
-        // A train from the wire may have been taken in while something else was sealed. Of what is
-        // sealed nothing is left but what the wire has no room for, and that wakes by itself.
-        self.yard.jobs.is_empty()
-            && self.yard.done.is_empty()
-            && !self.opens.is_ready()
-            && !self.yard.is_broken()
+        self.yard.done.is_empty() && !self.yard.is_broken()
     }
 
     /// After a sleep.
@@ -124,6 +126,12 @@ impl Helpers {
     #[inline]
     pub(crate) fn take_frames(&self) -> bool {
         self.seals.len() < ENOUGH
+    }
+
+    /// Whether they take another train from the wire.
+    #[inline]
+    pub(crate) fn take_trains(&self) -> bool {
+        !self.opens.is_full()
     }
 
     /// Whether trains from the wire are in the line: others go behind them.
@@ -166,8 +174,7 @@ impl Helpers {
     /// Gives out trains from the wire, in order, as many as the line takes.
     pub(crate) fn open(&mut self, trains: impl Iterator<Item = Unopened>) {
         let mut given = 0_usize;
-        let room = OPENING.saturating_sub(self.opens.len());
-        for train in trains.take(room) {
+        for train in trains.take(OPENING - self.opens.len()) {
             if train.has_key() {
                 let number = self.opens.add(None);
                 self.push(number, Work::Open(train));

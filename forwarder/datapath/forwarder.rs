@@ -219,6 +219,14 @@ impl Forwarder {
         self.deliver(now, out);
     }
 
+    /// The same in the middle of what the wire has given: what has begun to be made whole waits for
+    /// more, so that many flows at once are not cut up by each share that is handled.
+    pub fn flush_singles(&mut self, now: Now, out: &mut Outbox) {
+        out.tunnel.arena.mend();
+        self.coalescer.flush_singles(&mut self.coalesced);
+        self.deliver(now, out);
+    }
+
     /// Does what is due: handshakes, keep-alives, probes, forgetting.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         self.lanes.handle_timeout(now, out);
@@ -251,9 +259,9 @@ impl Forwarder {
         }
     }
 
-    /// Segments that wait inside for handshakes. Between two batches nothing else waits.
+    /// Segments that wait inside: for handshakes, and to be made whole.
     pub fn queued(&self) -> u64 {
-        self.lanes.queued()
+        self.lanes.queued() + self.coalescer.segments() as u64
     }
 
     /// Segments that went by lane 0 because their own pair of lanes did not answer.

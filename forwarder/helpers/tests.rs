@@ -186,6 +186,7 @@ fn a_worker_does_not_sleep_beside_what_was_opened_while_it_sealed() {
     let train = pair.right.unopened(pair.now, train);
     helpers.open(std::iter::once(train));
     // As if a helper had it in hand, and has done it just now.
+    assert!(!helpers.lie_down(), "nobody has begun it");
     let mut job = helpers.yard.jobs.pop().expect("a job");
     job.work.perform();
     assert!(helpers.next_opened().is_none() && helpers.lie_down());

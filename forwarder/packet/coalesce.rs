@@ -110,6 +110,18 @@ impl<T: Copy + Eq> Coalescer<T> {
         out.extend(self.open.drain(..).map(Open::into_packet));
     }
 
+    /// Appends what is open and has not begun to grow: a packet of a sparse flow has waited long enough.
+    pub fn flush_singles(&mut self, out: &mut Vec<(T, Packet)>) {
+        let singles = self.open.extract_if(.., |open| open.segments == 1);
+        out.extend(singles.map(Open::into_packet));
+    }
+
+    /// Packets that are in what is open.
+    pub fn segments(&self) -> usize {
+        let segments = self.open.iter().map(|open| usize::from(open.segments));
+        segments.sum()
+    }
+
     /// How many flows are growing.
     pub fn open(&self) -> usize {
         self.open.len()

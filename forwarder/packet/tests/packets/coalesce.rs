@@ -227,6 +227,32 @@ fn without_a_buffer_only_the_new_packet_is_lost() {
 }
 
 #[test]
+fn what_has_begun_to_grow_outlives_the_flush_of_single_packets() {
+    let mut arena = Arena::new(0, 3);
+    let mut coalescer = Coalescer::new(4);
+    let mut out = Vec::new();
+    let mut push = |coalescer: &mut Coalescer, bytes: &[u8], out: &mut Vec<_>| {
+        let header = Header::parse(bytes).unwrap();
+        let pushed = coalescer.push(bytes, &header, 0, &mut arena, out);
+        assert_eq!(pushed, Ok(()));
+    };
+    let packets = run(false, 0, &[ACK; 4], 100);
+    let other = plain(false, 17, udp((1, 2), b"data")).bytes();
+    push(&mut coalescer, &packets[0].1, &mut out);
+    push(&mut coalescer, &other, &mut out);
+    push(&mut coalescer, &packets[1].1, &mut out);
+    coalescer.flush_singles(&mut out);
+    assert_eq!(cut(&out), [(0, other)]);
+    assert_eq!((coalescer.open(), coalescer.segments()), (1, 2));
+    out.clear();
+    push(&mut coalescer, &packets[2].1, &mut out);
+    push(&mut coalescer, &packets[3].1, &mut out);
+    coalescer.flush(&mut out);
+    assert_eq!((out.len(), coalescer.segments()), (1, 0));
+    assert_eq!(cut(&out), packets);
+}
+
+#[test]
 fn datagrams_of_one_size_become_one_super_packet() {
     for v6 in [false, true] {
         let datagram = |identifier: u16, length: usize| {
