@@ -52,7 +52,7 @@ pub struct Worker<E> {
     frames: Batch<Frame>,
     sparse: Sparse,
     datagrams: Batch<Datagrams>,
-    /// Bytes of trains since packets were last made whole to their end.
+    /// Bytes of trains since packets were last made whole to their end; 0: none is held.
     grown: usize,
     sent: Sent,
     now: Now,
@@ -114,6 +114,12 @@ impl<E: Engine> Worker<E> {
     /// [`EngineError`] when a device is gone.
     pub fn breath(&mut self) -> Result<(), EngineError> {
         let timeout = match self.lie_down() {
+            // What a helper has in hand may take long if it has lost its core: nothing that was opened
+            // already waits for that.
+            true if self.grown > 0 => {
+                self.grown = GROWTH;
+                Some(self.now.time)
+            }
             true => self.forwarder.poll_timeout(),
             false => Some(self.now.time),
         };
@@ -269,6 +275,10 @@ impl<E: Engine> Worker<E> {
             drop(self.forwarder.adopt(self.now, snapshot, &mut self.out));
             self.mailbox.adopted(epoch);
         }
+        if self.mailbox.waiting() > 0 {
+            // A question may change whom a peer is, and what is held was taken from the one that it was.
+            self.forwarder.flush(self.now, &mut self.out);
+        }
         // What is asked meanwhile has rung for the next breath: two who ask again and again must not
         // keep the worker from its packets.
         for _ in 0..self.mailbox.waiting() {
@@ -309,11 +319,12 @@ impl<E: Engine> Worker<E> {
     /// go on, for a while.
     fn flush(&mut self) {
         let (now, out) = (self.now, &mut self.out);
-        if self.datagrams.is_empty() || self.grown >= GROWTH {
+        let more = !self.datagrams.is_empty() || self.helpers.have_trains();
+        if more && self.grown < GROWTH {
+            self.forwarder.flush_singles(now, out);
+        } else {
             self.grown = 0;
             self.forwarder.flush(now, out);
-        } else {
-            self.forwarder.flush_singles(now, out);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
 /// little enough at once not to be felt.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 const SWEEP_SHARE: usize = 128;
-/// TCP flows that are made whole at once while one batch is handled.
+/// Flows whose packets are made whole at once.
 const COALESCED_FLOWS: usize = 16;
 /// Packets that one train can hold, and so how much one batch needs: UDP_GRO gives at most 64 KiB
 /// and a data message has 32 bytes at least (Linux `UDP_MAX_SEGMENTS` is 128).
@@ -114,14 +114,16 @@ impl Forwarder {
         }
     }
 
-    /// Judges by `snapshot` from now on. The one before is given back: to free it is not the
-    /// worker's work.
+    /// Judges by `snapshot` from now on; what waits to be made whole goes by the one before, by which
+    /// its source was found to be its sender's. That one is given back: to free it is not the worker's
+    /// work.
     pub fn adopt(
         &mut self,
         now: Now,
         snapshot: Arc<Snapshot>,
         out: &mut Outbox,
     ) -> Option<Arc<Snapshot>> {
+        self.flush(now, out);
         let same_nodes = matches!(&self.mode, Mode::Mesh(before)
             if before.nodes == snapshot.nodes && before.own == snapshot.own);
         if !same_nodes {

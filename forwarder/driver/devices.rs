@@ -155,8 +155,9 @@ impl Devices {
             asked = begun.elapsed();
         }
         let left = timeout.map(|timeout| timeout.saturating_sub(asked));
-        watch.ask(left, self)?;
-        self.waited = Some(begun.elapsed());
+        // When it was only time, no asking would have made that come sooner.
+        let came = watch.ask(left, self)?;
+        self.waited = Some(if came { begun.elapsed() } else { Duration::MAX });
         Ok(())
     }
 

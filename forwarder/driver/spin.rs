@@ -96,6 +96,7 @@ impl Spin {
         }
     }
 }
+
 /// Which way it went; `None` if nothing went anywhere.
 fn towards(pods: usize, wire: usize) -> Option<Towards> {
     match (pods, wire) {

@@ -21,7 +21,7 @@ const LENGTH_MAX: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoBuffer;
 
-/// Merges TCP segments and UDP datagrams of a batch. Packets of one flow come out in the order they went in,
+/// Merges TCP segments and UDP datagrams. Packets of one flow come out in the order they went in,
 /// whatever they are.
 #[derive(Debug)]
 pub struct Coalescer<T = u32> {

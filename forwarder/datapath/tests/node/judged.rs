@@ -8,7 +8,7 @@ use policy::{
 
 use packet::{Address, Complaint, Offload, Packet, icmp_error};
 
-use crate::world::{World, echo, pod, read, tcp};
+use crate::world::{World, echo, pod, pod_v6, read, tcp, udp_v6};
 
 /// Only pod `allowed` may speak to pod `subject`; both are `NODE-POD`.
 pub(crate) fn only(subject: &str, allowed: &str, direction: Direction) -> Policy {
@@ -50,6 +50,27 @@ fn a_pod_reaches_a_pod_of_the_other_node_and_one_of_its_own() {
         world.send(node, &echo(target, pod(1, 1), 64, false));
         assert_eq!(world.delivered(1).len(), 1);
     }
+}
+
+#[test]
+fn what_waits_to_be_made_whole_is_judged_by_the_snapshot_by_which_its_source_was_proven() {
+    let mut world = World::new();
+    let datagram = udp_v6((pod_v6(1, 1), 5000), (pod_v6(2, 1), 53));
+    // The first waits for the handshake, and begins the flow.
+    world.send(1, &datagram);
+    assert_eq!(world.delivered(2).len(), 1);
+    world.more = true;
+    (0..2).for_each(|_| world.give(1, &datagram));
+    world.settle();
+    assert_eq!(world.hosts[1].forwarder.queued(), 2);
+    assert!(world.delivered(2).is_empty());
+    world.policies = vec![only("2-1", "2-9", Direction::Ingress)];
+    world.publish();
+    world.settle();
+    assert_eq!(world.hosts[1].forwarder.queued(), 0);
+    assert_eq!(world.delivered(2).len(), 1, "one packet of two segments");
+    world.send(1, &datagram);
+    assert_eq!(world.drops(2, Reason::IngressDenied), 1);
 }
 
 #[test]

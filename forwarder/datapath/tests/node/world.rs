@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// Backends by host number and pod number, each with whether it is healthy.
     pub(crate) backends: Vec<(u8, u8, bool)>,
     pub(crate) policies: Vec<Policy>,
+    /// Whether more is always to come, so that what can be made whole waits.
+    pub(crate) more: bool,
     epoch: u64,
 }
 
@@ -110,6 +112,7 @@ impl World {
             moved: false,
             backends: Vec::new(),
             policies: Vec::new(),
+            more: false,
             epoch: 0,
         };
         world.publish();
@@ -233,6 +236,12 @@ impl World {
 
     /// A pod (or the world) of `node` sends a packet, and everything that follows happens.
     pub(crate) fn send(&mut self, node: u8, bytes: &[u8]) {
+        self.give(node, bytes);
+        self.settle();
+    }
+
+    /// The same, and what comes of it stays where it is for now.
+    pub(crate) fn give(&mut self, node: u8, bytes: &[u8]) {
         let host = &mut self.hosts[usize::from(node) - 1];
         let mut buf = host.out.tunnel.arena.take().expect("a buffer");
         buf.extend(bytes);
@@ -241,7 +250,6 @@ impl World {
             offload: Offload::default(),
         };
         host.forwarder.handle_frame(self.now, frame, &mut host.out);
-        self.settle();
     }
 
     /// `node` receives a packet that the other one sealed, whatever is in it.
@@ -313,7 +321,10 @@ impl World {
         receiver
             .forwarder
             .handle_datagrams(now, arrived, &mut receiver.out);
-        receiver.forwarder.flush(now, &mut receiver.out);
+        match self.more {
+            true => receiver.forwarder.flush_singles(now, &mut receiver.out),
+            false => receiver.forwarder.flush(now, &mut receiver.out),
+        }
     }
 
     fn deliver_to_pods(&mut self, number: usize) {
@@ -409,6 +420,19 @@ pub(crate) fn udp(
 ) -> Vec<u8> {
     let mut bytes = Vec::new();
     PacketBuilder::ipv4(source, destination, 64)
+        .udp(source_port, destination_port)
+        .write(&mut bytes, b"datagram")
+        .expect("a vector takes it");
+    bytes
+}
+
+/// The same over IPv6, where packets have no identifiers.
+pub(crate) fn udp_v6(
+    (source, source_port): ([u8; 16], u16),
+    (destination, destination_port): ([u8; 16], u16),
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv6(source, destination, 64)
         .udp(source_port, destination_port)
         .write(&mut bytes, b"datagram")
         .expect("a vector takes it");
