@@ -36,6 +36,7 @@ pub mod neighbours;
 mod no_devices;
 pub mod node;
 mod ring;
+mod successor;
 mod sync;
 pub mod wireguard;
 pub mod worker;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use config::Config;
 use datapath::{Forwarder, HealthChange, Settings, Share};
 use driver::{
-    Budget, EngineChoice, EngineError, Tun, TunError, TunOffloads, TunSettings, Udp, UdpError,
-    UdpSettings, Waker,
+    Budget, EngineChoice, EngineError, TunError, TunOffloads, TunSettings, UdpError, UdpSettings,
+    Waker,
 };
 use tokio::sync::mpsc;
 use tunnel::{Lane, PrivateKey};
@@ -20,6 +20,7 @@ use crate::helpers::Helpers;
 use crate::keys::{self, KeyError};
 use crate::mailbox::Mailbox;
 use crate::neighbours::Neighbours;
+use crate::successor;
 use crate::worker::{BUFFERS, Worker};
 
 /// Changes of other nodes' health that may wait for control.
@@ -159,11 +160,11 @@ impl Workshop {
                     fragments: false,
                     ..UdpSettings::on(lane_addresses(config, lane))
                 };
-                sockets.push(Udp::bind(lane, settings)?);
+                sockets.push(successor::bind(lane, &settings)?);
                 lanes.push(Lane::new(lane, key.clone(), driver::random()?));
             }
         }
-        let tun = Tun::create(&TunSettings {
+        let tun = successor::create(&TunSettings {
             name: config.tun.device(number),
             mtu: Some(self.mtu.load(Ordering::Relaxed)),
             up: true,

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use datapath::{Forwarder, Settings};
 use driver::{
-    Budget, Engine, EngineChoice, EngineError, Tun, TunError, TunOffloads, TunSettings, Udp,
-    UdpError, UdpSettings, Waker,
+    Budget, Engine, EngineChoice, EngineError, TunError, TunOffloads, TunSettings, Udp, UdpError,
+    UdpSettings, Waker,
 };
 use tunnel::Lane;
 
@@ -26,6 +26,7 @@ use crate::helpers::Helpers;
 use crate::mailbox::Mailbox;
 use crate::neighbours::Neighbours;
 use crate::node;
+use crate::successor;
 use crate::worker::Worker;
 use socket::{Socket, SocketError};
 
@@ -75,7 +76,7 @@ pub enum WireguardError {
 pub fn run(name: &str, engine: EngineChoice, up: impl FnOnce()) -> Result<(), WireguardError> {
     // First the socket: if another program runs this interface, nothing may be touched.
     let socket = Socket::listen(name)?;
-    let tun = Tun::create(&TunSettings {
+    let tun = successor::create(&TunSettings {
         name: name.to_owned(),
         mtu: Some(MTU),
         // `ip link set up` is its owner's, or wg-quick's, to say.

@@ -263,14 +263,16 @@ fn a_killed_node_that_is_to_be_open_gives_its_pods_back_to_the_host() {
         assert!(world.pings(&client.namespace, beyond, 2), "{beyond}");
     }
     kill(&mut nodes[0]);
+    // What a ring held goes a moment after its process.
+    let host = world.namespace("eu-1");
+    let show = ["ip", "link", "show", "farlane0"];
+    let gone = || !world.run(&host, &show).ok;
+    assert!(eventually(Duration::from_secs(1), gone));
     for (to, beyond) in ways(near) {
         assert!(world.pings(&client.namespace, &to, 2), "open: {to}");
         assert!(world.pings(&client.namespace, beyond, 2), "open: {beyond}");
     }
-    let said = world.run(
-        &world.namespace("eu-1"),
-        &[FARLANE, "clean", "--config", &file],
-    );
+    let said = world.run(&host, &[FARLANE, "clean", "--config", &file]);
     assert!(said.ok, "{}", said.text);
     assert_eq!(world.host_state("eu-1"), before);
 }
