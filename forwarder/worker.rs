@@ -7,7 +7,7 @@ use datapath::{Forwarder, HealthChange, Outbox, Sparse};
 use driver::{Engine, EngineError, Sent};
 use packet::{Batch, Datagrams, Frame, Now};
 use tokio::sync::mpsc;
-use tunnel::Sealing;
+use tunnel::{Sealing, Unopened};
 
 use crate::helpers::Helpers;
 use crate::mailbox::{Desk, Mailbox};
@@ -179,20 +179,20 @@ impl<E: Engine> Worker<E> {
         if self.datagrams.is_empty() && !self.helpers.have_trains() {
             return Ok(());
         }
-        if self.helpers.have_trains() || self.is_work_to_share() {
-            self.share_trains()?;
-        } else {
-            let mut bytes = 0;
-            while bytes < TRAINS_SHARE
-                && let Some(datagrams) = self.datagrams.pop()
-            {
-                bytes += cost(&datagrams);
-                self.forwarder
-                    .handle_datagrams(self.now, datagrams, &mut self.out);
-                self.relieve()?;
-            }
-            self.grown += bytes;
+        let shared = self.helpers.have_trains() || self.is_work_to_share();
+        if shared {
+            self.give_out_trains();
         }
+        let mut bytes = 0;
+        while bytes < TRAINS_SHARE
+            && let Some(train) = self.next_train(shared)
+        {
+            bytes += cost(train.datagrams());
+            self.forwarder
+                .handle_unopened(self.now, train, &mut self.out);
+            self.relieve()?;
+        }
+        self.grown += bytes;
         match self.frames.is_empty() {
             true => Ok(()),
             false => self.send_off(),
@@ -206,25 +206,21 @@ impl<E: Engine> Worker<E> {
         self.helpers.count() > 0 && long.count() >= SHARED_TRAINS
     }
 
-    /// Handles a share of what the wire gave with whoever helps. The rest waits for the next breath, and
-    /// so does what a helper still has in hand, and all behind that.
-    fn share_trains(&mut self) -> Result<(), EngineError> {
-        let (forwarder, datagrams) = (&mut self.forwarder, &mut self.datagrams);
-        let now = self.now;
+    /// Gives trains from the wire to whoever helps.
+    fn give_out_trains(&mut self) {
+        let (forwarder, datagrams, now) = (&mut self.forwarder, &mut self.datagrams, self.now);
         let trains = iter::from_fn(|| datagrams.pop());
-        let trains = trains.map(|train| forwarder.unopened(now, train));
-        self.helpers.open(trains);
-        let mut bytes = 0;
-        while bytes < TRAINS_SHARE
-            && let Some(train) = self.helpers.next_opened()
-        {
-            bytes += cost(train.datagrams());
-            self.forwarder
-                .handle_unopened(self.now, train, &mut self.out);
-            self.relieve()?;
+        self.helpers
+            .open(trains.map(|train| forwarder.unopened(now, train)));
+    }
+
+    /// The oldest train from the wire. `None`: there is none, or a helper has it; that waits for the next
+    /// breath then, and so does all behind it.
+    fn next_train(&mut self, shared: bool) -> Option<Unopened> {
+        match shared {
+            true => self.helpers.next_opened(),
+            false => self.datagrams.pop().map(Unopened::from),
         }
-        self.grown += bytes;
-        Ok(())
     }
 
     /// Handles a breath's share of the frames; the rest waits for the next.

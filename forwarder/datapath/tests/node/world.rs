@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use balance::{Affinity, Backend, Frontend, Service, State};
 use datapath::{Forwarder, LanePeer, Node, Outbox, Own, Reason, Route, Settings, Share, Snapshot};
-use etherparse::PacketBuilder;
+use etherparse::{PacketBuilder, PacketBuilderStep, UdpHeader};
 use packet::{Address, Datagrams, Frame, Header, Now, Offload, Packet, Prefix, Time, protocol};
 use policy::{Endpoint, Identity, Labels, Policy, PolicyTable};
 use tunnel::{Lane, PrivateKey};
@@ -418,12 +418,8 @@ pub(crate) fn udp(
     (source, source_port): ([u8; 4], u16),
     (destination, destination_port): ([u8; 4], u16),
 ) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    PacketBuilder::ipv4(source, destination, 64)
-        .udp(source_port, destination_port)
-        .write(&mut bytes, b"datagram")
-        .expect("a vector takes it");
-    bytes
+    let ip = PacketBuilder::ipv4(source, destination, 64);
+    datagram(ip.udp(source_port, destination_port))
 }
 
 /// The same over IPv6, where packets have no identifiers.
@@ -431,9 +427,13 @@ pub(crate) fn udp_v6(
     (source, source_port): ([u8; 16], u16),
     (destination, destination_port): ([u8; 16], u16),
 ) -> Vec<u8> {
+    let ip = PacketBuilder::ipv6(source, destination, 64);
+    datagram(ip.udp(source_port, destination_port))
+}
+
+fn datagram(builder: PacketBuilderStep<UdpHeader>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    PacketBuilder::ipv6(source, destination, 64)
-        .udp(source_port, destination_port)
+    builder
         .write(&mut bytes, b"datagram")
         .expect("a vector takes it");
     bytes
