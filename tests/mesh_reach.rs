@@ -165,30 +165,6 @@ spec:
   egress: [PEERS]
 ";
 
-/// What a policy decides for one way, in both families: `true` is allowed. A refusal is believed
-/// when its counter moves, not only because nothing comes back.
-fn decides(world: &Topology, from: &Pod, to: &Pod, allowed: bool, judge: (&str, &str)) {
-    let name = format!("{}/{}", to.node, to.name);
-    for address in to.addresses() {
-        let way = format!("{}/{} to {address}", from.node, from.name);
-        if allowed {
-            assert_eq!(world.ask_until(from, address, 8080, &name), name, "{way}");
-            continue;
-        }
-        let (node, reason) = judge;
-        let before = world.drops(node, reason);
-        let url = match address.contains(':') {
-            true => format!("http://[{address}]:8080/"),
-            false => format!("http://{address}:8080/"),
-        };
-        let command = ["curl", "--silent", "--max-time", "0.5", &url];
-        let output = world.run(&from.namespace, &command);
-        assert!(!output.ok, "{way} is refused, but: {}", output.text);
-        let after = world.drops(node, reason);
-        assert!(after > before, "{way} counts as {reason} on {node}");
-    }
-}
-
 #[test]
 fn a_policy_refuses_one_pod_and_is_loosened_and_tightened_while_running() {
     if !may_run("a_policy_refuses_one_pod_and_is_loosened_and_tightened_while_running") {
@@ -202,8 +178,8 @@ fn a_policy_refuses_one_pod_and_is_loosened_and_tightened_while_running() {
     let ingress = ("eu-1", "ingressDenied");
     let judged = |guests: bool| {
         for node in ["eu-1", "us-1"] {
-            decides(&world, pod(node, "client"), web, true, ingress);
-            decides(&world, pod(node, "guest"), web, guests, ingress);
+            world.decides(pod(node, "client"), web, true, ingress);
+            world.decides(pod(node, "guest"), web, guests, ingress);
         }
     };
     judged(true);
@@ -226,15 +202,15 @@ fn a_policy_refuses_one_pod_and_is_loosened_and_tightened_while_running() {
     let egress = ("us-1", "egressDenied");
     world.apply_everywhere("us", "egress.yaml", &EGRESS.replace("PEERS", ""));
     for to in [web, pod("us-1", "web")] {
-        decides(&world, guest, to, false, egress);
-        decides(&world, pod("us-1", "client"), to, true, egress);
-        decides(&world, pod("eu-1", "guest"), to, true, egress);
+        world.decides(guest, to, false, egress);
+        world.decides(pod("us-1", "client"), to, true, egress);
+        world.decides(pod("eu-1", "guest"), to, true, egress);
     }
     let loose = EGRESS.replace("PEERS", "{to: [{podSelector: {matchLabels: {app: web}}}]}");
     world.apply_everywhere("us", "egress.yaml", &loose);
-    decides(&world, guest, pod("us-1", "web"), true, egress);
+    world.decides(guest, pod("us-1", "web"), true, egress);
     // A selector without the cluster's label means the pods of the policy's own cluster.
-    decides(&world, guest, web, false, egress);
+    world.decides(guest, web, false, egress);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 
 use balance::{Backend, Frontend, Service};
-use packet::{Address, Flow, Kind};
+use packet::{Address, Flow, Kind, protocol};
 use policy::{Direction, Endpoint, Identity, Party, Question, RuleId, Verdict};
 
 use crate::{Reason, Route, Snapshot};
@@ -14,8 +14,8 @@ use crate::{Reason, Route, Snapshot};
 pub struct Inquiry {
     /// As the packet carries it.
     pub flow: Flow,
-    /// What it is: only TCP, UDP and SCTP have a port that a rule can name. (The identifier of an
-    /// echo is none, or it could be chosen to pass.)
+    /// What it is: TCP, UDP and SCTP have a port that a rule can name, and ICMP has the type of the
+    /// message. (The identifier of an echo is none, or it could be chosen to pass.)
     pub kind: Kind,
     /// Whether the packet may begin a flow through a service: a TCP segment that is no SYN may not.
     pub begins: bool,
@@ -24,8 +24,17 @@ pub struct Inquiry {
 }
 
 impl Inquiry {
-    fn has_ports(&self) -> bool {
-        matches!(self.kind, Kind::Tcp | Kind::Udp | Kind::Sctp)
+    /// What a rule can ask for of a packet to this port.
+    fn named(&self, port: u16) -> Option<u16> {
+        let v4 = self.flow.protocol == protocol::ICMP;
+        match self.kind {
+            Kind::Tcp | Kind::Udp | Kind::Sctp => Some(port),
+            Kind::EchoRequest => Some(if v4 { 8 } else { 128 }),
+            Kind::EchoReply => Some(if v4 { 0 } else { 129 }),
+            Kind::Icmp(kind) => Some(u16::from(kind)),
+            // An error is judged by the flow that it quotes.
+            Kind::IcmpError | Kind::Other | Kind::Unreadable => None,
+        }
     }
 }
 
@@ -87,7 +96,7 @@ impl Snapshot {
                         endpoint: peer,
                     },
                     protocol: flow.protocol,
-                    port: inquiry.has_ports().then_some(port),
+                    port: inquiry.named(port),
                 },
             )
         });
@@ -126,7 +135,7 @@ impl Snapshot {
                         endpoint: peer,
                     },
                     protocol: flow.protocol,
-                    port: inquiry.has_ports().then_some(flow.destination_port),
+                    port: inquiry.named(flow.destination_port),
                 },
             )
         })();

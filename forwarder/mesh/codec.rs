@@ -4,11 +4,14 @@
 //! Fields that we do not need are not looked at, but for the `spec` of policies: a field that we do
 //! not know there is something that we would not enforce.
 
+mod cilium;
+mod cluster_network_policy;
 mod foreign;
 mod metadata;
 mod network_policy;
 mod node;
 mod pod;
+mod policy;
 mod selector;
 mod service;
 
@@ -130,7 +133,7 @@ impl Codec<'_> {
 
     fn object(&mut self, tree: &Tree, version: &str, kind: &str) {
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        let Some(KindReader(read)) = reader_of(group, kind) else {
+        let Some(kind_reader) = reader_of(group, kind) else {
             self.skipped.push(Skipped {
                 api_version: version.into(),
                 kind: kind.into(),
@@ -140,7 +143,11 @@ impl Codec<'_> {
             return;
         };
         let metadata = Metadata::read(&mut self.reader, tree, kind);
-        if let Some(object) = metadata.and_then(|metadata| read(&mut self.reader, tree, metadata)) {
+        let object = metadata.and_then(|metadata| match kind_reader {
+            KindReader::Object(read) => read(&mut self.reader, tree, metadata),
+            KindReader::Policy(kind) => Some(policy::read(kind, &self.file, tree, metadata)),
+        });
+        if let Some(object) = object {
             self.objects.push(Located {
                 file: self.file.clone(),
                 at: tree.at,
@@ -151,24 +158,30 @@ impl Codec<'_> {
 }
 
 /// Who reads the objects of a kind.
-struct KindReader(fn(&mut Reader<'_>, &Tree, Metadata) -> Option<Object>);
+enum KindReader {
+    /// What is wrong with one is wrong with its file.
+    Object(fn(&mut Reader<'_>, &Tree, Metadata) -> Option<Object>),
+    /// What is wrong with one refuses it alone.
+    Policy(policy::Kind),
+}
 
 /// The group counts: there are other projects' kinds of the same names.
 fn reader_of(group: &str, kind: &str) -> Option<KindReader> {
-    Some(KindReader(match (group, kind) {
-        ("", "Node") => node::read,
-        ("", "Namespace") => metadata::namespace,
-        ("", "Pod") => pod::read,
-        ("", "Service") => service::read,
-        ("discovery.k8s.io", "EndpointSlice") => service::read_slice,
-        ("networking.k8s.io", "NetworkPolicy") => network_policy::read,
-        ("cilium.io", "CiliumNetworkPolicy") => foreign::cilium,
-        ("cilium.io", "CiliumClusterwideNetworkPolicy") => foreign::cilium_clusterwide,
-        ("policy.networking.k8s.io", "ClusterNetworkPolicy") => foreign::cluster_network_policy,
-        ("policy.networking.k8s.io", "AdminNetworkPolicy") => foreign::admin_network_policy,
-        ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy") => {
-            foreign::baseline_admin_network_policy
+    use KindReader::{Object, Policy};
+    Some(match (group, kind) {
+        ("", "Node") => Object(node::read),
+        ("", "Namespace") => Object(metadata::namespace),
+        ("", "Pod") => Object(pod::read),
+        ("", "Service") => Object(service::read),
+        ("discovery.k8s.io", "EndpointSlice") => Object(service::read_slice),
+        ("networking.k8s.io", "NetworkPolicy") => Policy(network_policy::KIND),
+        ("cilium.io", "CiliumNetworkPolicy") => Policy(cilium::KIND),
+        ("cilium.io", "CiliumClusterwideNetworkPolicy") => Policy(cilium::KIND_CLUSTERWIDE),
+        ("policy.networking.k8s.io", "ClusterNetworkPolicy") => {
+            Policy(cluster_network_policy::KIND)
         }
+        ("policy.networking.k8s.io", "AdminNetworkPolicy") => Policy(foreign::ADMIN),
+        ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy") => Policy(foreign::BASELINE),
         _ => return None,
-    }))
+    })
 }

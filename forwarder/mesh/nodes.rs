@@ -30,6 +30,7 @@ pub(crate) enum Reach {
 /// A node with what of its claims holds.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    pub(crate) cluster: u8,
     pub(crate) name: String,
     pub(crate) reach: Reach,
     pub(crate) addresses: Vec<Address>,
@@ -162,6 +163,7 @@ impl Builder<'_, '_> {
             directory.by_address.insert(*address, index);
         }
         directory.entries.push(Entry {
+            cluster: self.cluster,
             name: node.name.clone(),
             reach,
             addresses,

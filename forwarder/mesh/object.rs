@@ -7,6 +7,7 @@ use std::sync::Arc;
 use balance::Affinity;
 use config::Place;
 use packet::{Address, Prefix};
+use policy::{Direction, EntryVerdict, Identity, Tier, Whose};
 
 /// Something with the place that it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,6 +151,8 @@ pub struct Service {
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
     /// `spec.clusterIPs`; none of a headless one.
     pub cluster_ips: Vec<Address>,
     /// `spec.selector`; empty where somebody else writes the EndpointSlices.
@@ -229,23 +232,35 @@ pub struct Policy {
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
-    /// What it governs.
-    pub subjects: Vec<Subject>,
-    /// What it says.
-    pub rules: Rules,
+    /// What it says, of each choice of pods by itself.
+    pub parts: Vec<Part>,
+    /// Why it cannot be enforced, if it cannot.
+    pub refused: Option<Refused>,
 }
 
-/// The pods that a policy governs, and in which directions.
+/// Why a policy cannot be enforced: its pods are then denied in the directions that it governs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why, and how many reasons more there are.
+    pub reason: String,
+    /// The first thing that is in the way.
+    pub at: Place,
+}
+
+/// Pods, and what a policy says of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Subject {
+pub struct Part {
     /// In which namespaces.
     pub namespaces: Namespaces,
     /// Which pods of them.
     pub pods: LabelSelector,
-    /// What comes to them.
+    /// Whether what comes to them is denied where no rule allows it; where the policy is refused,
+    /// whether it governs that at all.
     pub ingress: bool,
-    /// What they send.
+    /// The same of what they send.
     pub egress: bool,
+    /// The rules, in the order of the file; none where the policy is refused.
+    pub rules: Vec<Rule>,
 }
 
 /// Which namespaces a selector of pods speaks of.
@@ -257,34 +272,28 @@ pub enum Namespaces {
     Labelled(LabelSelector),
 }
 
-/// What a policy says.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Rules {
-    /// `networking.k8s.io/v1` NetworkPolicy: allowed is what one of the rules matches.
-    Network {
-        /// `spec.ingress`.
-        ingress: Vec<Rule>,
-        /// `spec.egress`.
-        egress: Vec<Rule>,
-    },
-    /// It cannot be enforced: its subjects are denied in the directions that it governs.
-    Refused {
-        /// Why, with the place.
-        reason: String,
-        /// The first thing that is in the way.
-        at: Place,
-    },
+impl Namespaces {
+    /// All of them.
+    pub const ALL: Namespaces = Namespaces::Labelled(LabelSelector {
+        requirements: Vec::new(),
+    });
 }
 
-/// One rule of a NetworkPolicy.
+/// One rule of a policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Where it stands.
     pub at: Place,
-    /// `from` or `to`; none means anybody.
-    pub peers: Vec<Peer>,
-    /// `ports`; none means any.
-    pub ports: Vec<Port>,
+    /// Which way the traffic goes.
+    pub direction: Direction,
+    /// When it is asked, and within the tier, lower first.
+    pub order: (Tier, u32),
+    /// What becomes of what it matches.
+    pub verdict: EntryVerdict,
+    /// With whom; `None` is anybody, an empty list nobody.
+    pub peers: Option<Vec<Peer>>,
+    /// To which destination ports; `None` is all traffic, an empty list none.
+    pub ports: Option<Vec<Port>>,
 }
 
 /// One peer of a rule.
@@ -297,13 +306,56 @@ pub enum Peer {
         /// Which pods of them.
         pods: LabelSelector,
     },
-    /// Addresses, whoever has them.
+    /// Addresses.
     Block {
         /// `cidr`.
         prefix: Prefix,
         /// `except`, all within the prefix.
         except: Vec<Prefix>,
+        /// Whom these addresses mean.
+        whose: Whose,
     },
+    /// By what it is.
+    Entity(Entity),
+    /// The backends of services of the own cluster.
+    Services {
+        /// In this namespace, or in all.
+        namespace: Option<String>,
+        /// Which of them.
+        which: ServiceChoice,
+    },
+}
+
+/// A choice of services.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServiceChoice {
+    /// By name.
+    Named(String),
+    /// By their own labels.
+    Labelled(LabelSelector),
+}
+
+/// Peers that go by what they are, as CiliumNetworkPolicy names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entity {
+    /// `all`.
+    All,
+    /// `world`.
+    World,
+    /// `world-ipv4`.
+    WorldV4,
+    /// `world-ipv6`.
+    WorldV6,
+    /// `cluster`: the own one's pods and nodes.
+    Cluster,
+    /// `cluster-mesh`: those of all clusters.
+    Mesh,
+    /// `kube-apiserver`: wherever the own cluster's service `kubernetes` is answered.
+    ApiServer,
+    /// Any other one: who has this reserved identity.
+    One(Identity),
+    /// `none`.
+    None,
 }
 
 /// One item of a rule's ports.

@@ -130,8 +130,12 @@ impl<'w> Known<'w> {
         let mut translated = Vec::new();
         for (&cluster, objects) in clusters {
             if cluster == self.settings.id {
-                let name = &self.settings.cluster;
-                translated = policies::translate(cluster, name, &objects.policies, report);
+                let own = policies::Own {
+                    id: cluster,
+                    name: &self.settings.cluster,
+                    objects,
+                };
+                translated = own.translate(report);
             } else {
                 policies::ignore(cluster, &objects.policies, report);
             }

@@ -221,6 +221,7 @@ pub(crate) fn identify(
             identity,
             named_ports: named_ports(&entry.pod.ports),
             name: entry.name(),
+            cluster: Some(entry.cluster),
         });
         endpoints.extend(entry.addresses.iter().map(|a| (*a, endpoint.clone())));
     }
@@ -231,6 +232,7 @@ pub(crate) fn identify(
         };
         let endpoint = Arc::new(Endpoint {
             name: node.name.clone(),
+            cluster: Some(node.cluster),
             ..Endpoint::of(identity)
         });
         endpoints.extend(node.addresses.iter().map(|a| (*a, endpoint.clone())));

@@ -1,39 +1,178 @@
-//! NetworkPolicies in the words of the room `policy`.
+//! Policies of every kind in the words of the room `policy`.
 
 use std::collections::BTreeSet;
 
+use packet::Prefix;
 use policy::{
-    Direction, Entry, EntryVerdict, Isolates, Peer as PolicyPeer, Peers, Policy as Compiled,
-    PolicyName, PortMatch, PortRule, Ports, Requirement as Label, Selector, Tier, key,
+    Entity as Kin, Entry, Identity, Isolates, Peer as PolicyPeer, Peers, Policy as Compiled,
+    PolicyName, PortMatch, PortRule, Ports, Requirement as Label, Selector, Whose, key,
 };
 
-use crate::inventory::Held;
+use crate::inventory::{ClusterObjects, Held, labels_of};
 use crate::object::{
-    LabelSelector, Namespaces, Operator, Peer, Policy, Port, PortRange, Rule, Rules, Subject,
+    Entity, LabelSelector, Namespaces, Operator, Part, Peer, Policy, Port, PortRange, Rule,
+    Service, ServiceChoice,
 };
 use crate::status::{Report, State};
 
-/// The own cluster's policies, translated.
-pub(crate) fn translate(
-    cluster: u8,
-    cluster_name: &str,
-    policies: &[Held<'_, Policy>],
-    report: &mut Report,
-) -> Vec<Compiled> {
-    let mut all = Vec::new();
-    for held in policies {
-        report.enforced(cluster, held.located);
-        if let Rules::Refused { reason, at } = &held.object.rules {
-            let reason = format!("line {}: {reason}", at.line);
-            report.say(cluster, held.located, State::Refused, reason);
+/// The own cluster, for which policies are translated.
+pub(crate) struct Own<'a, 'w> {
+    pub(crate) id: u8,
+    pub(crate) name: &'a str,
+    pub(crate) objects: &'a ClusterObjects<'w>,
+}
+
+impl Own<'_, '_> {
+    /// Its policies, translated.
+    pub(crate) fn translate(&self, report: &mut Report) -> Vec<Compiled> {
+        let mut all = Vec::new();
+        for held in &self.objects.policies {
+            report.enforced(self.id, held.located);
+            let refused = held.object.refused.as_ref();
+            let refused = refused.map(|why| format!("line {}: {}", why.at.line, why.reason));
+            if let Some(reason) = &refused {
+                report.say(self.id, held.located, State::Refused, reason.as_str());
+            }
+            let origin = format!("{}:{}", held.located.file, held.located.at.line);
+            for part in &held.object.parts {
+                all.push(self.part(held.object, part, &origin, refused.clone()));
+            }
         }
-        let origin = format!("{}:{}", held.located.file, held.located.at.line);
-        let namespace = &held.object.namespace;
-        for subject in &held.object.subjects {
-            all.push(one(cluster_name, namespace, held.object, subject, &origin));
+        all
+    }
+
+    fn part(
+        &self,
+        policy: &Policy,
+        part: &Part,
+        origin: &str,
+        refused: Option<String>,
+    ) -> Compiled {
+        let rules = part.rules.iter();
+        Compiled {
+            name: PolicyName {
+                kind: policy.kind.into(),
+                namespace: policy.namespace.clone(),
+                name: policy.name.clone(),
+            },
+            origin: origin.into(),
+            // The cluster comes on top of what is written, so nobody else's pods are ever governed.
+            subject: selector(self.name, &policy.namespace, &part.namespaces, &part.pods)
+                .with(key::CLUSTER, self.name),
+            entries: rules.map(|rule| self.entry(policy, rule)).collect(),
+            isolates: Isolates {
+                ingress: part.ingress,
+                egress: part.egress,
+            },
+            refused,
         }
     }
-    all
+
+    fn entry(&self, policy: &Policy, rule: &Rule) -> Entry {
+        let (tier, priority) = rule.order;
+        let peers = rule.peers.as_ref();
+        let ports = rule.ports.as_ref();
+        Entry {
+            direction: rule.direction,
+            tier,
+            priority,
+            verdict: rule.verdict,
+            peers: peers.map_or(Peers::Any, |peers| {
+                let peers = peers.iter();
+                Peers::Of(peers.flat_map(|peer| self.peer(policy, peer)).collect())
+            }),
+            ports: ports.map_or(Ports::Any, |ports| {
+                Ports::Of(ports.iter().map(port).collect())
+            }),
+        }
+    }
+
+    fn peer(&self, policy: &Policy, peer: &Peer) -> Vec<PolicyPeer> {
+        match peer {
+            Peer::Pods { namespaces, pods } => {
+                let selector = selector(self.name, &policy.namespace, namespaces, pods);
+                vec![PolicyPeer::Selector(selector)]
+            }
+            Peer::Block {
+                prefix,
+                except,
+                whose,
+            } => vec![PolicyPeer::Cidr {
+                prefix: *prefix,
+                except: except.clone(),
+                whose: *whose,
+            }],
+            Peer::Entity(entity) => self.entity(*entity),
+            Peer::Services { namespace, which } => {
+                let services = self.objects.services.values().map(|held| held.object);
+                services
+                    .filter(|service| namespace.as_ref().is_none_or(|n| *n == service.namespace))
+                    .filter(|service| is_chosen(service, which))
+                    .flat_map(|service| self.backends(service))
+                    .collect()
+            }
+        }
+    }
+
+    fn entity(&self, entity: Entity) -> Vec<PolicyPeer> {
+        let kin = match entity {
+            Entity::All => Kin::All,
+            Entity::World => Kin::World,
+            Entity::WorldV4 => Kin::WorldV4,
+            Entity::WorldV6 => Kin::WorldV6,
+            Entity::Cluster => Kin::Cluster(self.id),
+            Entity::Mesh => Kin::Mesh,
+            Entity::One(identity) => Kin::One(identity),
+            Entity::None => return Vec::new(),
+            Entity::ApiServer => {
+                let mut peers = self.addresses("default", "kubernetes");
+                peers.push(PolicyPeer::Entity(Kin::One(Identity::KUBE_APISERVER)));
+                return peers;
+            }
+        };
+        vec![PolicyPeer::Entity(kin)]
+    }
+
+    /// Whom a service means: the pods that it selects, ready or not, or else whoever its
+    /// EndpointSlices name (Cilium, `pkg/policy/k8s/service.go`).
+    fn backends(&self, service: &Service) -> Vec<PolicyPeer> {
+        if service.selector.is_empty() {
+            return self.addresses(&service.namespace, &service.name);
+        }
+        let pods = Selector::everything()
+            .with(key::NAMESPACE, &service.namespace)
+            .with(key::CLUSTER, self.name);
+        let labels = service.selector.iter();
+        vec![PolicyPeer::Selector(
+            labels.fold(pods, |pods, (key, value)| pods.with(key, value)),
+        )]
+    }
+
+    /// Every address in a service's EndpointSlices.
+    fn addresses(&self, namespace: &str, name: &str) -> Vec<PolicyPeer> {
+        let slices = self.objects.slices.get(&(namespace, name));
+        let endpoints = slices.into_iter().flatten();
+        let endpoints = endpoints.flat_map(|held| &held.object.endpoints);
+        let addresses: BTreeSet<_> = endpoints.flat_map(|endpoint| &endpoint.addresses).collect();
+        let host = |address: &packet::Address| PolicyPeer::Cidr {
+            prefix: Prefix::host(*address),
+            except: Vec::new(),
+            whose: Whose::Anybody,
+        };
+        addresses.into_iter().map(host).collect()
+    }
+}
+
+fn is_chosen(service: &Service, which: &ServiceChoice) -> bool {
+    match which {
+        ServiceChoice::Named(name) => *name == service.name,
+        ServiceChoice::Labelled(labels) => {
+            let wanted = labels.requirements.iter();
+            let wanted = wanted.map(|wanted| label(wanted.key.clone(), &wanted.operator));
+            let selector = wanted.fold(Selector::everything(), Selector::and);
+            selector.matches(&labels_of(&service.labels))
+        }
+    }
 }
 
 /// The policies of other clusters: each cluster enforces its own.
@@ -62,67 +201,6 @@ pub(crate) fn selected(policies: &[Compiled]) -> BTreeSet<&str> {
         }
     }
     keys
-}
-
-fn one(
-    cluster: &str,
-    namespace: &str,
-    policy: &Policy,
-    subject: &Subject,
-    origin: &str,
-) -> Compiled {
-    let (entries, refused) = match &policy.rules {
-        Rules::Refused { reason, at } => (Vec::new(), Some(format!("line {}: {reason}", at.line))),
-        Rules::Network { ingress, egress } => {
-            let entry = |direction| move |rule| entry(cluster, namespace, direction, rule);
-            let ingress = ingress.iter().map(entry(Direction::Ingress));
-            let egress = egress.iter().map(entry(Direction::Egress));
-            (ingress.chain(egress).collect(), None)
-        }
-    };
-    Compiled {
-        name: PolicyName {
-            kind: policy.kind.into(),
-            namespace: policy.namespace.clone(),
-            name: policy.name.clone(),
-        },
-        origin: origin.into(),
-        // The cluster comes on top of what is written, so nobody else's pods are ever governed.
-        subject: selector(cluster, namespace, &subject.namespaces, &subject.pods)
-            .with(key::CLUSTER, cluster),
-        entries,
-        isolates: Isolates {
-            ingress: subject.ingress,
-            egress: subject.egress,
-        },
-        refused,
-    }
-}
-
-fn entry(cluster: &str, namespace: &str, direction: Direction, rule: &Rule) -> Entry {
-    let peer = |peer: &Peer| match peer {
-        Peer::Pods { namespaces, pods } => {
-            PolicyPeer::Selector(selector(cluster, namespace, namespaces, pods))
-        }
-        Peer::Block { prefix, except } => PolicyPeer::Cidr {
-            prefix: *prefix,
-            except: except.clone(),
-        },
-    };
-    Entry {
-        direction,
-        tier: Tier::Normal,
-        priority: 0,
-        verdict: EntryVerdict::Allow,
-        peers: match rule.peers.as_slice() {
-            [] => Peers::Any,
-            peers => Peers::Of(peers.iter().map(peer).collect()),
-        },
-        ports: match rule.ports.as_slice() {
-            [] => Ports::Any,
-            ports => Ports::Of(ports.iter().map(port).collect()),
-        },
-    }
 }
 
 fn port(port: &Port) -> PortRule {

@@ -19,8 +19,8 @@ pub enum Kind {
     /// An ICMP message that quotes another packet: every ICMPv6 type under 128; ICMP destination
     /// unreachable, source quench, redirect, time exceeded, parameter problem.
     IcmpError,
-    /// Any other ICMP or ICMPv6 message.
-    Icmp,
+    /// Any other ICMP or ICMPv6 message, of this type.
+    Icmp(u8),
     /// A transport without ports, or one that we do not look into.
     Other,
     /// No port can be found, though there may be one: a later fragment, or an extension header
@@ -343,7 +343,7 @@ fn icmp_kind(icmp: u8, kind: u8) -> Kind {
         (protocol::ICMP, 0) | (protocol::ICMPV6, 129) => Kind::EchoReply,
         // RFC 1122 §3.2.2 and RFC 4443 §2.1.
         (protocol::ICMP, 3 | 4 | 5 | 11 | 12) | (protocol::ICMPV6, ..128) => Kind::IcmpError,
-        _ => Kind::Icmp,
+        _ => Kind::Icmp(kind),
     }
 }
 

@@ -101,9 +101,7 @@ pub fn icmp_error(offender: &Packet, complaint: Complaint, from: Address, into: 
 fn may_be_answered(offender: &Packet) -> bool {
     let header = offender.header();
     let destination = header.flow.destination;
-    let is_redirect = header.kind == Kind::Icmp
-        && !header.is_v4()
-        && offender.bytes()[usize::from(header.transport)] == REDIRECT_V6;
+    let is_redirect = header.kind == Kind::Icmp(REDIRECT_V6) && !header.is_v4();
     let is_for_many = match destination.v4() {
         Some(v4) => v4[0] >= 224,
         None => destination.octets()[0] == 0xff,

@@ -17,6 +17,18 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// Every IPv4 address.
+    pub const ALL_V4: Prefix = Prefix {
+        address: Address::from_v4([0; 4]),
+        length: 0,
+    };
+
+    /// Every IPv6 address.
+    pub const ALL_V6: Prefix = Prefix {
+        address: Address::UNSPECIFIED,
+        length: 0,
+    };
+
     /// The prefix of `length` bits (of the address's own family); `None` if there are not that
     /// many, or a bit behind them is set.
     pub fn new(address: Address, length: u8) -> Option<Prefix> {

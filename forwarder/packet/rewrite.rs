@@ -96,7 +96,7 @@ impl Packet {
                     adjust_udp(bytes, at + usize::from(UDP_CHECKSUM), addresses.plus(ports));
                 }
             },
-            Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError | Kind::Icmp => {
+            Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError | Kind::Icmp(_) => {
                 // ICMP has no pseudo-header, ICMPv6 has (RFC 4443 §2.3).
                 let delta = if v4 { ports } else { addresses.plus(ports) };
                 adjust(bytes, at + 2, delta);

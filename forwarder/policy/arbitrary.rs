@@ -10,68 +10,65 @@ use proptest::sample::select;
 
 use crate::*;
 
-/// Everything that a table is made of, and what it is asked.
+/// Everything that a table is made of, and who speaks with whom, how.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) policies: Vec<Policy>,
     pub(crate) identities: Vec<(Identity, Labels)>,
-    pub(crate) asked: Vec<Asked>,
+    parties: Vec<(Address, Endpoint)>,
+    ports: Vec<(u8, Option<u16>)>,
 }
 
-/// A question that owns its parties.
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    direction: Direction,
-    subject: (Address, Endpoint),
-    peer: (Address, Endpoint),
-    protocol: u8,
-    port: Option<u16>,
-}
-
-impl Asked {
-    pub(crate) fn question(&self) -> Question<'_> {
-        let party = |(address, endpoint)| Party { address, endpoint };
-        Question {
-            direction: self.direction,
-            subject: party((self.subject.0, &self.subject.1)),
-            peer: party((self.peer.0, &self.peer.1)),
-            protocol: self.protocol,
-            port: self.port,
-        }
+impl World {
+    /// Everybody with everybody, by each port, judged at both ends: [`QUESTIONS`] of them.
+    pub(crate) fn questions(&self) -> impl Iterator<Item = Question<'_>> {
+        let parties = || {
+            let parties = self.parties.iter();
+            parties.map(|(address, endpoint)| Party {
+                address: *address,
+                endpoint,
+            })
+        };
+        let pairs = parties().flat_map(move |subject| parties().map(move |peer| (subject, peer)));
+        let flows = pairs.flat_map(|pair| self.ports.iter().map(move |port| (pair, *port)));
+        flows.flat_map(|((subject, peer), (protocol, port))| {
+            [Direction::Ingress, Direction::Egress].map(|direction| Question {
+                direction,
+                subject,
+                peer,
+                protocol,
+                port,
+            })
+        })
     }
 }
 
+const PARTIES: usize = 6;
+const PORTS: usize = 3;
+
+/// How many questions a world has.
+pub(crate) const QUESTIONS: usize = PARTIES * PARTIES * PORTS * 2;
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
+    let port = prop_oneof![1 => Just(None), 4 => (79u16..84).prop_map(Some)];
     (
         vec(policy(), 0..7),
         // The same number may come twice, and reserved ones may come with labels.
         vec((identity(), labels()), 0..12),
-        vec(asked(), 40),
+        vec((address(), endpoint()), PARTIES),
+        vec((protocol(), port), PORTS),
     )
-        .prop_map(|(policies, identities, asked)| World {
+        .prop_map(|(policies, identities, parties, ports)| World {
             policies,
             identities,
-            asked,
+            parties,
+            ports,
         })
-}
-
-fn asked() -> impl Strategy<Value = Asked> {
-    let party = || (address(), endpoint());
-    let port = prop_oneof![1 => Just(None), 4 => (79u16..84).prop_map(Some)];
-    (direction(), party(), party(), protocol(), port).prop_map(
-        |(direction, subject, peer, protocol, port)| Asked {
-            direction,
-            subject,
-            peer,
-            protocol,
-            port,
-        },
-    )
 }
 
 /// Six with a cluster's numbers, some of them without labels in most worlds, and the odd ones.
 fn identity() -> impl Strategy<Value = Identity> {
-    let odd = select(&[0, 1, 2, 6, 255, 0x0100_0001, 256][..]);
+    let odd = select(&[0, 1, 2, 2, 6, 9, 10, 255, 0x0100_0001, 256][..]);
     prop_oneof![5 => 0x1_0000u32..0x1_0006, 1 => odd].prop_map(Identity)
 }
 
@@ -112,10 +109,14 @@ fn named_port() -> impl Strategy<Value = NamedPort> {
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
-    (identity(), vec(named_port(), 0..3)).prop_map(|(identity, named_ports)| Endpoint {
-        identity,
-        named_ports: named_ports.into(),
-        name: String::new(),
+    let cluster = prop_oneof![Just(None), (1u8..3).prop_map(Some)];
+    (identity(), vec(named_port(), 0..3), cluster).prop_map(|(identity, named_ports, cluster)| {
+        Endpoint {
+            named_ports: named_ports.into(),
+            // Nodes have reserved identities, and are in clusters all the same.
+            cluster: identity.cluster().or(cluster),
+            ..Endpoint::of(identity)
+        }
     })
 }
 
@@ -190,9 +191,30 @@ fn protocol() -> impl Strategy<Value = u8> {
 fn peers() -> impl Strategy<Value = Peers> {
     let peer = prop_oneof![
         selector().prop_map(Peer::Selector),
-        (prefix(), vec(prefix(), 0..3)).prop_map(|(prefix, except)| Peer::Cidr { prefix, except }),
+        (prefix(), vec(prefix(), 0..3), whose()).prop_map(|(prefix, except, whose)| Peer::Cidr {
+            prefix,
+            except,
+            whose,
+        }),
+        entity().prop_map(Peer::Entity),
     ];
     prop_oneof![1 => Just(Peers::Any), 3 => vec(peer, 0..3).prop_map(Peers::Of)]
+}
+
+fn whose() -> impl Strategy<Value = Whose> {
+    select(&[Whose::Anybody, Whose::Outsider][..])
+}
+
+fn entity() -> impl Strategy<Value = Entity> {
+    prop_oneof![
+        Just(Entity::All),
+        Just(Entity::World),
+        Just(Entity::WorldV4),
+        Just(Entity::WorldV6),
+        (1u8..3).prop_map(Entity::Cluster),
+        Just(Entity::Mesh),
+        identity().prop_map(Entity::One),
+    ]
 }
 
 fn ports() -> impl Strategy<Value = Ports> {

@@ -9,12 +9,14 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use packet::Prefix;
+
 use crate::addresses::Addresses;
 use crate::members::Members;
 use crate::table::{PolicyTable, PortSet, Program, Rule};
 use crate::{
-    Direction, Entry, Identity, Labels, Peer, Peers, Policy, PortMatch, Ports, Requirement, RuleId,
-    RuleName, Selector,
+    Direction, Entity, Entry, Identity, Labels, Peer, Peers, Policy, PortMatch, Ports, Requirement,
+    RuleId, RuleName, Selector, Whose,
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
@@ -130,7 +132,7 @@ fn selectors(policy: &Policy) -> impl Iterator<Item = &Selector> {
     let peers = policy.entries.iter().flat_map(|e| chosen(&e.peers));
     let of_peers = peers.filter_map(|peer| match peer {
         Peer::Selector(selector) => Some(selector),
-        Peer::Cidr { .. } => None,
+        Peer::Cidr { .. } | Peer::Entity(_) => None,
     });
     core::iter::once(&policy.subject).chain(of_peers)
 }
@@ -274,9 +276,20 @@ fn compile_entries(
         rules.push(Rule {
             id: RuleId(id),
             verdict: entry.verdict,
-            any_peer: entry.peers == Peers::Any,
+            any_peer: entry.peers == Peers::Any
+                || chosen(&entry.peers).contains(&Peer::Entity(Entity::All)),
             peers: *sets.entry(peer_set(&entry.peers, index)).or_insert(next),
-            addresses: addresses(&entry.peers),
+            addresses: addresses(&entry.peers, Whose::Anybody),
+            outside: addresses(&entry.peers, Whose::Outsider),
+            clusters: entities(&entry.peers, |entity| match entity {
+                Entity::Cluster(cluster) => Some(cluster),
+                _ => None,
+            }),
+            mesh: chosen(&entry.peers).contains(&Peer::Entity(Entity::Mesh)),
+            reserved: entities(&entry.peers, |entity| match entity {
+                Entity::One(identity) => Some(identity),
+                _ => None,
+            }),
             ports: port_set(&entry.ports),
         });
         places[policy].entries.push(Place {
@@ -301,11 +314,38 @@ fn peer_set(peers: &Peers, index: &LabelIndex<'_>) -> Members {
     set
 }
 
-fn addresses(peers: &Peers) -> Addresses {
-    Addresses::of(chosen(peers).iter().filter_map(|peer| match peer {
-        Peer::Cidr { prefix, except } => Some((prefix, except.as_slice())),
-        Peer::Selector(_) => None,
-    }))
+/// The addresses that match of those whom a block means. The world's entities are such blocks, too.
+fn addresses(peers: &Peers, wanted: Whose) -> Addresses {
+    let world = |prefixes: &'static [Prefix]| prefixes.iter().map(|p| (p, [].as_slice()));
+    let blocks = chosen(peers).iter().filter_map(|peer| match peer {
+        Peer::Cidr {
+            prefix,
+            except,
+            whose,
+        } if *whose == wanted => Some((prefix, except.as_slice())),
+        _ => None,
+    });
+    let of_world = chosen(peers)
+        .iter()
+        .filter(|_| wanted == Whose::Outsider)
+        .flat_map(|peer| match peer {
+            Peer::Entity(Entity::World) => world(&EVERYWHERE),
+            Peer::Entity(Entity::WorldV4) => world(&EVERYWHERE[..1]),
+            Peer::Entity(Entity::WorldV6) => world(&EVERYWHERE[1..]),
+            _ => world(&[]),
+        });
+    Addresses::of(blocks.chain(of_world))
+}
+
+/// Both families: an IPv6 prefix holds no IPv4 address.
+static EVERYWHERE: [Prefix; 2] = [Prefix::ALL_V4, Prefix::ALL_V6];
+
+fn entities<T>(peers: &Peers, choose: impl Fn(Entity) -> Option<T>) -> Vec<T> {
+    let entities = chosen(peers).iter().filter_map(|peer| match peer {
+        Peer::Entity(entity) => choose(*entity),
+        _ => None,
+    });
+    entities.collect()
 }
 
 fn port_set(ports: &Ports) -> Option<PortSet> {

@@ -54,6 +54,15 @@ impl Identity {
         self.0 < Identity::RESERVED_END
     }
 
+    /// Whether this is something outside of the mesh.
+    #[inline]
+    pub const fn is_world(self) -> bool {
+        matches!(
+            self,
+            Identity::WORLD | Identity::WORLD_V4 | Identity::WORLD_V6
+        )
+    }
+
     /// The cluster whose labels this number stands for; `None` for reserved numbers and for those
     /// that mean something on one node only.
     pub const fn cluster(self) -> Option<u8> {

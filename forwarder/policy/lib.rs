@@ -27,8 +27,8 @@ mod table;
 pub use identity::Identity;
 pub use labels::{Labels, Requirement, Selector, key};
 pub use model::{
-    Direction, Entry, EntryVerdict, Isolates, Peer, Peers, Policy, PolicyName, PortMatch, PortRule,
-    Ports, Tier,
+    Direction, Entity, Entry, EntryVerdict, Isolates, Peer, Peers, Policy, PolicyName, PortMatch,
+    PortRule, Ports, Tier, Whose,
 };
 pub use question::{Decision, Endpoint, NamedPort, Party, Question, RuleId, RuleName, Verdict};
 pub use table::PolicyTable;

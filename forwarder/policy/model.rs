@@ -6,7 +6,7 @@ use core::fmt;
 
 use packet::Prefix;
 
-use crate::Selector;
+use crate::{Identity, Selector};
 
 /// Which end of a flow a policy governs: its subject is the destination, or the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,13 +146,46 @@ pub enum Peers {
 pub enum Peer {
     /// By labels. Reserved identities have none and never match, not even an empty selector.
     Selector(Selector),
-    /// By address, whoever has it: pods and nodes too.
+    /// By address.
     Cidr {
         /// Addresses in here match …
         prefix: Prefix,
-        /// … unless they are in one of these.
+        /// … unless they are in one of these …
         except: Vec<Prefix>,
+        /// … or belong to somebody whom the rule cannot mean.
+        whose: Whose,
     },
+    /// By what it is, whatever its labels.
+    Entity(Entity),
+}
+
+/// Whom a block of addresses means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Whose {
+    /// Whoever has the address, pods and nodes too (NetworkPolicy, ClusterNetworkPolicy).
+    Anybody,
+    /// Who is outside of the mesh: pods and nodes are never known by an address
+    /// (CiliumNetworkPolicy).
+    Outsider,
+}
+
+/// Peers that go by what they are (Cilium, `pkg/policy/api/entity.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entity {
+    /// Everybody.
+    All,
+    /// Everything outside of the mesh.
+    World,
+    /// What has an IPv4 address there.
+    WorldV4,
+    /// What has an IPv6 address there.
+    WorldV6,
+    /// The pods and the nodes of the cluster with this id.
+    Cluster(u8),
+    /// The pods and the nodes of every cluster.
+    Mesh,
+    /// Who has this identity: a reserved one.
+    One(Identity),
 }
 
 /// The destination ports that an entry matches.
@@ -178,7 +211,8 @@ pub struct PortRule {
 pub enum PortMatch {
     /// Every port, also one that cannot be found (in a later fragment).
     Any,
-    /// From the first to the second, both included. A port that cannot be found is in no range.
+    /// From the first to the second, both included. A port that cannot be found is in no range. ICMP's
+    /// port is the type of the message, as in Cilium.
     Range(u16, u16),
     /// The port that the destination pod has given this name, for this protocol.
     Named(String),

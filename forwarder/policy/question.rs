@@ -28,15 +28,19 @@ pub struct Endpoint {
     pub named_ports: Arc<[NamedPort]>,
     /// Who it is, for people: `namespace/pod`, or a node's name.
     pub name: String,
+    /// Id of the cluster whose pod or node it is; nothing outside of the mesh has one.
+    pub cluster: Option<u8>,
 }
 
 impl Endpoint {
-    /// An endpoint without a name and without named ports, such as the world.
+    /// An endpoint without a name and without named ports, such as the world; of the cluster that
+    /// the identity tells, which that of a node does not.
     pub fn of(identity: Identity) -> Endpoint {
         Endpoint {
             identity,
             named_ports: Arc::new([]),
             name: String::new(),
+            cluster: identity.cluster(),
         }
     }
 }
@@ -61,7 +65,8 @@ pub struct Question<'a> {
     pub peer: Party<'a>,
     /// IP protocol number.
     pub protocol: u8,
-    /// The destination port; `None` where the protocol has none or it cannot be found.
+    /// The destination port, or the type of an ICMP message; `None` where the protocol has none or it
+    /// cannot be found.
     pub port: Option<u16>,
 }
 

@@ -17,8 +17,8 @@
 use alloc::vec::Vec;
 
 use crate::{
-    Decision, Entry, EntryVerdict, Identity, Labels, Peer, Peers, Policy, PortMatch, Ports,
-    Question, RuleId, Selector, Tier, Verdict,
+    Decision, Entity, Entry, EntryVerdict, Identity, Labels, Party, Peer, Peers, Policy, PortMatch,
+    Ports, Question, RuleId, Selector, Tier, Verdict, Whose,
 };
 
 /// The decision on a flow.
@@ -158,15 +158,35 @@ fn matches(entry: &Entry, identities: &[(Identity, Labels)], question: &Question
     let peer = &question.peer;
     let is_peer = |choice: &Peer| match choice {
         Peer::Selector(selector) => selects(selector, identities, peer.endpoint.identity),
-        Peer::Cidr { prefix, except } => {
-            prefix.contains(peer.address) && !except.iter().any(|e| e.contains(peer.address))
+        Peer::Cidr {
+            prefix,
+            except,
+            whose,
+        } => {
+            let meant = *whose == Whose::Anybody || peer.endpoint.identity.is_world();
+            let excepted = except.iter().any(|e| e.contains(peer.address));
+            meant && prefix.contains(peer.address) && !excepted
         }
+        Peer::Entity(entity) => is_entity(*entity, peer),
     };
     let peer_matches = match &entry.peers {
         Peers::Any => true,
         Peers::Of(choices) => choices.iter().any(is_peer),
     };
     peer_matches && port_matches(&entry.ports, question)
+}
+
+fn is_entity(entity: Entity, peer: &Party<'_>) -> bool {
+    let identity = peer.endpoint.identity;
+    match entity {
+        Entity::All => true,
+        Entity::World => identity.is_world(),
+        Entity::WorldV4 => identity.is_world() && peer.address.is_v4(),
+        Entity::WorldV6 => identity.is_world() && !peer.address.is_v4(),
+        Entity::Cluster(cluster) => peer.endpoint.cluster == Some(cluster),
+        Entity::Mesh => peer.endpoint.cluster.is_some(),
+        Entity::One(one) => identity == one,
+    }
 }
 
 fn port_matches(ports: &Ports, question: &Question<'_>) -> bool {

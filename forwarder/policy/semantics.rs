@@ -80,6 +80,7 @@ fn block(prefix: &str, except: &[&str]) -> Peers {
     Peers::Of(vec![Peer::Cidr {
         prefix: prefix.parse().unwrap(),
         except: except.iter().map(|e| e.parse().unwrap()).collect(),
+        whose: Whose::Anybody,
     }])
 }
 
@@ -129,9 +130,8 @@ impl Ask {
     /// What both judges say, with the rules that matched.
     fn decide(&self, policies: &[Policy]) -> (Decision, Vec<String>) {
         let endpoint = |identity, names: &[NamedPort]| Endpoint {
-            identity,
             named_ports: names.into(),
-            name: String::new(),
+            ..Endpoint::of(identity)
         };
         let (subject, peer) = (
             endpoint(SERVER, &self.subject_names),

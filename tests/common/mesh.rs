@@ -125,6 +125,31 @@ impl Topology {
         status["drops"][reason].as_u64().unwrap_or(0)
     }
 
+    /// What a policy decides for one way to port 8080, in both families: `true` is allowed. A refusal
+    /// is believed when its counter moves (`judge`: a node and a reason), not only because nothing
+    /// comes back.
+    pub(crate) fn decides(&self, from: &Pod, to: &Pod, allowed: bool, judge: (&str, &str)) {
+        let name = format!("{}/{}", to.node, to.name);
+        for address in to.addresses() {
+            let way = format!("{}/{} to {address}", from.node, from.name);
+            if allowed {
+                assert_eq!(self.ask_until(from, address, 8080, &name), name, "{way}");
+                continue;
+            }
+            let (node, reason) = judge;
+            let before = self.drops(node, reason);
+            let url = match address.contains(':') {
+                true => format!("http://[{address}]:8080/"),
+                false => format!("http://{address}:8080/"),
+            };
+            let command = ["curl", "--silent", "--max-time", "0.5", &url];
+            let output = self.run(&from.namespace, &command);
+            assert!(!output.ok, "{way} is refused, but: {}", output.text);
+            let after = self.drops(node, reason);
+            assert!(after > before, "{way} counts as {reason} on {node}");
+        }
+    }
+
     /// All that Farlane may leave on a host, as iproute2 and nftables print it.
     pub(crate) fn host_state(&self, node: &str) -> String {
         let host = self.namespace(node);

@@ -1,50 +1,12 @@
-//! Label selectors, and the collection of what stands in the way of enforcing a policy.
+//! Label selectors.
 
-use config::tree::{Entry, Tree, Value};
-use config::{Fields, Place, Reader};
+use config::Fields;
+use config::Reader;
+use config::tree::{Tree, Value};
 
 use super::metadata::{items, texts};
-use crate::object::{LabelSelector, Operator, Requirement, Rules};
-
-/// What a policy asks for and we would not do: not a mistake in the file, but a reason to refuse
-/// the policy.
-#[derive(Debug, Default)]
-pub(super) struct Refusals(Vec<(Place, String)>);
-
-impl Refusals {
-    pub(super) fn add(&mut self, at: Place, reason: impl Into<String>) {
-        self.0.push((at, reason.into()));
-    }
-
-    /// Refuses every field that is none of `known`. Null is absent to Kubernetes.
-    pub(super) fn only(&mut self, fields: &Fields<'_>, what: &str, known: &[&str]) {
-        let present = |entry: &&Entry| !entry.value.is_null();
-        for entry in fields.unknown(known).filter(present) {
-            self.add(
-                entry.at,
-                format!(
-                    "{what} has the field `{}`, which is not enforced",
-                    entry.key
-                ),
-            );
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The policy's rules as refused, if there is a reason: the first, and how many more.
-    pub(super) fn into_rules(mut self) -> Option<Rules> {
-        self.0.sort_by_key(|(at, _)| *at);
-        let more = self.0.len().checked_sub(1)?;
-        let (at, mut reason) = self.0.swap_remove(0);
-        if more > 0 {
-            reason.push_str(&format!(" (and {more} more)"));
-        }
-        Some(Rules::Refused { reason, at })
-    }
-}
+use super::policy::Refusals;
+use crate::object::{LabelSelector, Operator, Requirement};
 
 /// A label selector; `None` if it cannot be read, whether that is a problem or a refusal.
 pub(super) fn selector(
@@ -53,7 +15,7 @@ pub(super) fn selector(
     tree: &Tree,
     what: &str,
 ) -> Option<LabelSelector> {
-    let before = (reader.count(), refusals.0.len());
+    let before = (reader.count(), refusals.count());
     let fields = reader.fields(tree, what)?;
     refusals.only(&fields, what, &["matchLabels", "matchExpressions"]);
     let mut requirements = Vec::new();
@@ -66,7 +28,7 @@ pub(super) fn selector(
     for item in items(reader, fields.get("matchExpressions"), "`matchExpressions`") {
         requirements.extend(expression(reader, refusals, item));
     }
-    (before == (reader.count(), refusals.0.len())).then_some(LabelSelector { requirements })
+    (before == (reader.count(), refusals.count())).then_some(LabelSelector { requirements })
 }
 
 fn expression(

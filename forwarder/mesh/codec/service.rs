@@ -47,6 +47,7 @@ pub(super) fn read(reader: &mut Reader<'_>, tree: &Tree, metadata: Metadata) -> 
         ),
         namespace: metadata.namespace,
         name: metadata.name,
+        labels: metadata.labels,
         skipped,
         missing,
     }))

@@ -1,7 +1,7 @@
 //! Manifests as kubectl prints them.
 
 use balance::Affinity;
-use mesh::{Object, Peer, PortRange, Rules, Target, parse};
+use mesh::{Object, Peer, PortRange, Target, parse};
 
 use crate::address;
 
@@ -238,14 +238,16 @@ fn what_kubectl_prints_is_read() {
     let Object::Policy(policy) = &policy.object else {
         panic!()
     };
-    let subject = &policy.subjects[0];
-    assert!(subject.ingress && subject.egress);
-    let Rules::Network { ingress, egress } = &policy.rules else {
-        panic!()
+    let part = &policy.parts[0];
+    assert!(part.ingress && part.egress && policy.refused.is_none());
+    let [ingress, egress] = part.rules.as_slice() else {
+        panic!("{:?}", part.rules)
     };
-    assert_eq!(ingress[0].ports[0].port, PortRange::Numbers(80, 90));
-    assert_eq!(ingress[0].ports[1].port, PortRange::Name("dns".into()));
-    assert!(matches!(&egress[0].peers[0], Peer::Block { except, .. } if except.len() == 1));
+    let ports = ingress.ports.as_ref().unwrap();
+    assert_eq!(ports[0].port, PortRange::Numbers(80, 90));
+    assert_eq!(ports[1].port, PortRange::Name("dns".into()));
+    let peers = egress.peers.as_ref().unwrap();
+    assert!(matches!(&peers[0], Peer::Block { except, .. } if except.len() == 1));
 
     let Object::Namespace(namespace) = &namespace.object else {
         panic!()

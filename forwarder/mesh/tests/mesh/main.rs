@@ -5,7 +5,9 @@
 //!           eu-2                 192.0.2.11, pods 10.1.1.0/24             pods 10.2.0.0/24
 //! ```
 
+mod admin;
 mod bad_input;
+mod cilium;
 mod codec;
 mod events;
 mod examples;
@@ -132,6 +134,9 @@ impl Mesh {
             "TCP" => protocol::TCP,
             "UDP" => protocol::UDP,
             "SCTP" => protocol::SCTP,
+            // The number is the type.
+            "ICMP" => protocol::ICMP,
+            "ICMPv6" => protocol::ICMPV6,
             _ => panic!("{protocol}"),
         };
         let snapshot = self.snapshot();

@@ -7,7 +7,7 @@ use crate::{Mesh, namespace, pod};
 
 const NAMES: [(&str, &str); 3] = [("x", "team: red"), ("y", "team: blue"), ("z", "")];
 
-fn mesh() -> Mesh {
+pub(crate) fn mesh() -> Mesh {
     let mut mesh = Mesh::new();
     for (cluster, node) in [(1, "eu-1"), (2, "us-1")] {
         let mut text = String::new();
@@ -47,7 +47,7 @@ fn policy(spec: &str) -> String {
 }
 
 /// Puts policies in force and checks flows, written as `from > to port` or `from ! to port`.
-fn check(policies: &[&str], flows: &[&str]) {
+pub(crate) fn check(policies: &[&str], flows: &[&str]) {
     let mut mesh = mesh();
     for (n, text) in policies.iter().enumerate() {
         mesh.write(1, &format!("policy-{n}.yaml"), text);
@@ -55,7 +55,7 @@ fn check(policies: &[&str], flows: &[&str]) {
     assert_flows(&mesh, flows);
 }
 
-fn assert_flows(mesh: &Mesh, flows: &[&str]) {
+pub(crate) fn assert_flows(mesh: &Mesh, flows: &[&str]) {
     for flow in flows {
         let words: Vec<&str> = flow.split(' ').collect();
         let [from, arrow, to, port] = words.as_slice() else {
@@ -331,64 +331,6 @@ fn a_policy_that_we_cannot_enforce_denies_what_it_selects_in_its_directions() {
 }
 
 #[test]
-fn policies_of_kinds_to_come_are_refused_with_what_they_govern() {
-    let cilium = |spec: &str| {
-        format!(
-            "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: c, namespace: x}}\n{spec}\n"
-        )
-    };
-    check(
-        &[&cilium(
-            "spec: {endpointSelector: {matchLabels: {\"k8s:app\": a}}, ingress: [{}]}",
-        )],
-        &["y/a ! x/a 80/TCP", "y/a > x/b 80/TCP", "x/a > y/a 80/TCP"],
-    );
-    check(
-        &[&cilium(
-            "spec: {endpointSelector: {matchLabels: {\"reserved:init\": \"\"}}, egressDeny: [{}]}",
-        )],
-        &[
-            "x/a ! y/a 80/TCP",
-            "x/b ! y/a 80/TCP",
-            "y/a > x/a 80/TCP",
-            "y/a > z/a 80/TCP",
-        ],
-    );
-    check(
-        &[&cilium(
-            "specs: [{endpointSelector: {matchLabels: {app: b}}, egress: []}]",
-        )],
-        &["x/b ! y/a 80/TCP", "x/a > y/a 80/TCP"],
-    );
-    let clusterwide = cilium("spec: {endpointSelector: {matchLabels: {app: a}}, ingress: []}")
-        .replace("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
-        .replace(", namespace: x", "");
-    check(
-        &[&clusterwide],
-        &[
-            "y/b ! z/a 80/TCP",
-            "y/b > z/b 80/TCP",
-            "z/a > y/b 80/TCP",
-            "z/a > us:y/a 80/TCP",
-        ],
-    );
-    let admin = "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: n}\nspec:\n  tier: Admin\n  priority: 1\n  subject: {namespaces: {matchLabels: {team: blue}}}\n  ingress: [{action: Accept, from: [{namespaces: {}}]}]\n";
-    check(
-        &[admin],
-        &["x/a ! y/a 80/TCP", "y/a > x/a 80/TCP", "x/a > z/a 80/TCP"],
-    );
-    let unreadable = admin.replace("namespaces: {matchLabels: {team: blue}}", "everything: {}");
-    check(
-        &[&unreadable],
-        &[
-            "x/a ! y/a 80/TCP",
-            "x/a ! z/a 80/TCP",
-            "x/a > us:z/a 80/TCP",
-        ],
-    );
-}
-
-#[test]
 fn a_refused_policy_says_why_and_where() {
     let mut mesh = mesh();
     mesh.write(1, "policy.yaml", &policy("podSelector: {}\nloging: true"));
@@ -396,12 +338,11 @@ fn a_refused_policy_says_why_and_where() {
         mesh.says("NetworkPolicy", "p"),
         "refused: line 6: `spec` has the field `loging`, which is not enforced"
     );
-    let cilium =
-        "\n\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c}\nspec: {}\n";
-    mesh.write(1, "cilium.yaml", cilium);
+    let admin = "\n\napiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: c}\nspec: {}\n";
+    mesh.write(1, "admin.yaml", admin);
     assert_eq!(
-        mesh.says("CiliumNetworkPolicy", "c"),
-        "refused: line 3: CiliumNetworkPolicy is not enforced yet"
+        mesh.says("AdminNetworkPolicy", "c"),
+        "refused: line 3: this kind is not enforced: its successor ClusterNetworkPolicy is"
     );
 }
 

@@ -77,7 +77,7 @@ fn transport(bytes: &[u8], header: &Header) -> Result<(), TestCaseError> {
             prop_assert_eq!((udp.source_port(), udp.destination_port()), ports);
             prop_assert_eq!(length, 8);
         }
-        Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError | Kind::Icmp => {
+        Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError | Kind::Icmp(_) => {
             icmp_kind(bytes, header)?;
         }
         Kind::Sctp => prop_assert_eq!(u16::from_be_bytes([bytes[0], bytes[1]]), ports.0),

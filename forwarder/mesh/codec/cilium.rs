@@ -1,0 +1,200 @@
+//! `cilium.io/v2` CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy, as far as L3 and L4 go
+//! (Cilium, `pkg/policy/api`).
+
+mod icmp;
+mod peers;
+mod ports;
+
+use config::Fields;
+use config::tree::{Tree, Value};
+use policy::{Direction, EntryVerdict, Tier, key};
+
+use super::metadata::items;
+use super::policy::{Draft, Kind, everybody};
+use super::selector::selector;
+use crate::object::{LabelSelector, Operator, Rule};
+
+pub(super) const KIND: Kind = Kind {
+    name: "CiliumNetworkPolicy",
+    clusterwide: false,
+    read,
+};
+
+pub(super) const KIND_CLUSTERWIDE: Kind = Kind {
+    name: "CiliumClusterwideNetworkPolicy",
+    clusterwide: true,
+    read,
+};
+
+/// The sections of a spec. A deny wins over every allow, however special that is.
+const SECTIONS: [(&str, Direction, EntryVerdict); 4] = [
+    ("ingress", Direction::Ingress, EntryVerdict::Allow),
+    ("ingressDeny", Direction::Ingress, EntryVerdict::Deny),
+    ("egress", Direction::Egress, EntryVerdict::Allow),
+    ("egressDeny", Direction::Egress, EntryVerdict::Deny),
+];
+
+/// `spec` is one specification, `specs` a list of them, and both may be there.
+fn read(draft: &mut Draft<'_>, tree: &Tree) {
+    let specs = items(&mut draft.reader, tree.get("specs"), "`specs`");
+    let specs: Vec<&Tree> = tree.get("spec").into_iter().chain(specs).collect();
+    if specs.is_empty() {
+        draft.refusals.add(tree.at, "it has no `spec`");
+        draft.add(everybody(draft.namespaces()), [true, true]);
+    }
+    for spec in specs {
+        draft.spec(spec);
+    }
+}
+
+/// What says nothing of packets: what a policy is for, and what is logged of it.
+const REMARKS: [&str; 3] = ["labels", "description", "log"];
+
+impl Draft<'_> {
+    fn spec(&mut self, tree: &Tree) {
+        let what = "`spec`";
+        let Some(fields) = self.reader.fields(tree, what) else {
+            self.add(everybody(self.namespaces()), [true, true]);
+            return;
+        };
+        let keys = ["endpointSelector", "nodeSelector", "enableDefaultDeny"].into_iter();
+        let known: Vec<&str> = keys
+            .chain(SECTIONS.map(|(name, ..)| name))
+            .chain(REMARKS)
+            .collect();
+        self.refusals.only(&fields, what, &known);
+        if let Some(nodes) = fields.get("nodeSelector") {
+            let reason = "`nodeSelector` asks for a firewall of the host, which there is none of";
+            self.refusals.add(nodes.at, reason);
+            if fields.get("endpointSelector").is_none() {
+                // It governs no pod, and what it governs we do not judge.
+                return;
+            }
+        }
+        let mut part = everybody(self.namespaces());
+        match fields.get("endpointSelector") {
+            Some(tree) => part.pods = self.subject(tree),
+            None => {
+                let reason = "it selects nobody: `endpointSelector: {}` is every pod";
+                self.refusals.add(tree.at, reason);
+            }
+        }
+        let mut written = [false, false];
+        for (name, direction, verdict) in SECTIONS {
+            let rules = items(&mut self.reader, fields.get(name), &format!("`{name}`"));
+            // Cilium counts the rules, so that an empty section is as good as none.
+            written[direction as usize] |= fields.get(name).is_some_and(|tree| !is_empty(tree));
+            for rule in rules {
+                part.rules.extend(self.rule(rule, name, direction, verdict));
+            }
+        }
+        let isolates = self.default_deny(&fields, written);
+        (part.ingress, part.egress) = (isolates[0], isolates[1]);
+        let governs = [written[0] || isolates[0], written[1] || isolates[1]];
+        self.add(part, governs);
+    }
+
+    /// Whom a spec governs: pods of the policy's own namespace, whatever namespace it names.
+    fn subject(&mut self, tree: &Tree) -> LabelSelector {
+        let mut pods = self.labels(tree, "`endpointSelector`").unwrap_or_default();
+        if !self.clusterwide {
+            pods.requirements.retain(|wanted| {
+                wanted.key != key::NAMESPACE || !matches!(wanted.operator, Operator::In(_))
+            });
+        }
+        pods
+    }
+
+    /// Where it denies what nobody allows: as `enableDefaultDeny` says, else where there are rules.
+    fn default_deny(&mut self, fields: &Fields<'_>, written: [bool; 2]) -> [bool; 2] {
+        let what = "`enableDefaultDeny`";
+        let tree = fields.get("enableDefaultDeny");
+        let Some(fields) = tree.and_then(|tree| self.reader.fields(tree, what)) else {
+            return written;
+        };
+        self.refusals.only(&fields, what, &["ingress", "egress"]);
+        let mut said = |name: &str, written: bool| match fields.get(name) {
+            Some(tree) => self.reader.boolean(tree, what).unwrap_or(true),
+            None => written,
+        };
+        [said("ingress", written[0]), said("egress", written[1])]
+    }
+
+    fn rule(
+        &mut self,
+        tree: &Tree,
+        section: &str,
+        direction: Direction,
+        verdict: EntryVerdict,
+    ) -> Option<Rule> {
+        let what = format!("a rule of `{section}`");
+        let fields = self.reader.fields(tree, &what)?;
+        let mut known = peers::keys(direction);
+        known.extend(["toPorts", "icmps", "authentication"]);
+        self.refusals.only(&fields, &what, &known);
+        if let Some(tree) = fields.get("authentication") {
+            self.authentication(tree);
+        }
+        let mut peers = self.peers(&fields, direction);
+        let (to_ports, icmps) = (fields.get("toPorts"), fields.get("icmps"));
+        if let (Some(_), Some(tree)) = (to_ports, icmps) {
+            let hint = "make two rules of it";
+            let message = "`icmps` beside `toPorts`";
+            self.reader.complain(tree.at, message, hint);
+        }
+        let ports = match (to_ports, icmps) {
+            (Some(tree), _) if !is_empty(tree) => Some(self.port_lists(tree)),
+            (_, Some(tree)) if !is_empty(tree) => Some(self.icmps(tree)),
+            // A rule that says nothing matches nothing.
+            _ => {
+                peers.get_or_insert_default();
+                None
+            }
+        };
+        Some(Rule {
+            at: tree.at,
+            direction,
+            order: (Tier::Normal, 0),
+            verdict,
+            peers,
+            ports,
+        })
+    }
+
+    /// Mutual authentication is a matter of Cilium's agents alone.
+    fn authentication(&mut self, tree: &Tree) {
+        if tree.get("mode").and_then(Tree::text) != Some("disabled") {
+            let reason = "`authentication` is not enforced";
+            self.refusals.add(tree.at, reason);
+        }
+    }
+
+    /// A selector of endpoints. Cilium's keys may name the source of a label: `k8s:app`, or
+    /// `any:app` for whichever.
+    fn labels(&mut self, tree: &Tree, what: &str) -> Option<LabelSelector> {
+        let mut labels = selector(&mut self.reader, &mut self.refusals, tree, what)?;
+        for wanted in &mut labels.requirements {
+            let Some((source, key)) = wanted.key.split_once(':') else {
+                continue;
+            };
+            match source {
+                "k8s" | "any" => wanted.key = key.into(),
+                _ => {
+                    let hint = match source {
+                        "reserved" => ": name it among the entities",
+                        _ => "",
+                    };
+                    let reason = format!("{what} selects by `{}`{hint}", wanted.key);
+                    self.refusals.add(tree.at, reason);
+                    return None;
+                }
+            }
+        }
+        Some(labels)
+    }
+}
+
+/// Whether this is a list without an item.
+fn is_empty(tree: &Tree) -> bool {
+    matches!(&tree.value, Value::List(items) if items.is_empty())
+}

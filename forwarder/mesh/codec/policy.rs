@@ -1,0 +1,216 @@
+//! What the readers of policies have in common.
+//!
+//! A policy that is read by halves may allow what it was to forbid. So whatever is wrong in one, a
+//! mistake or something that we would not do, refuses that policy as a whole, and no other object
+//! of its file.
+
+use config::tree::{Entry, Tree};
+use config::{Fields, Place, Problem, Reader};
+use packet::{Address, Prefix};
+
+use super::metadata::Metadata;
+use crate::object::{LabelSelector, Namespaces, Object, Part, Policy, Refused};
+
+/// A kind of policy.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// As Kubernetes calls it.
+    pub(super) name: &'static str,
+    /// Whether its objects have no namespace.
+    pub(super) clusterwide: bool,
+    /// Reads what one says.
+    pub(super) read: fn(&mut Draft<'_>, &Tree),
+}
+
+/// A policy on its way.
+pub(super) struct Draft<'f> {
+    pub(super) reader: Reader<'f>,
+    pub(super) refusals: Refusals,
+    pub(super) clusterwide: bool,
+    parts: Vec<Written>,
+}
+
+/// A part, with the directions in which it would be denied everything.
+struct Written {
+    part: Part,
+    governs: [bool; 2],
+}
+
+impl Draft<'_> {
+    /// Adds a part; `governs` says for ingress and egress whether it speaks of that at all.
+    pub(super) fn add(&mut self, part: Part, governs: [bool; 2]) {
+        self.parts.push(Written { part, governs });
+    }
+
+    /// The namespaces of a selector that names none: all of them, if the policy has none.
+    pub(super) fn namespaces(&self) -> Namespaces {
+        if self.clusterwide {
+            Namespaces::ALL
+        } else {
+            Namespaces::Own
+        }
+    }
+}
+
+/// Reads a policy, whatever there is to say against it.
+pub(super) fn read(kind: Kind, file: &str, tree: &Tree, metadata: Metadata) -> Object {
+    let mut draft = Draft {
+        reader: Reader::new(file),
+        refusals: Refusals::default(),
+        clusterwide: kind.clusterwide,
+        parts: Vec::new(),
+    };
+    (kind.read)(&mut draft, tree);
+    draft.refusals.take(draft.reader.finish());
+    let refused = draft.refusals.into_refused();
+    let parts = draft.parts.into_iter();
+    Object::Policy(Policy {
+        kind: kind.name,
+        namespace: if kind.clusterwide {
+            String::new()
+        } else {
+            metadata.namespace
+        },
+        name: metadata.name,
+        parts: parts
+            .map(|written| match refused {
+                None => written.part,
+                Some(_) => denied(written),
+            })
+            .collect(),
+        refused,
+    })
+}
+
+/// A part of a refused policy. One from which no direction can be read governs both.
+fn denied(Written { part, governs }: Written) -> Part {
+    let neither = governs == [false, false];
+    Part {
+        ingress: governs[0] || neither,
+        egress: governs[1] || neither,
+        rules: Vec::new(),
+        ..part
+    }
+}
+
+/// All pods of some namespaces, and nothing said of them yet.
+pub(super) fn everybody(namespaces: Namespaces) -> Part {
+    Part {
+        namespaces,
+        pods: LabelSelector::default(),
+        ingress: false,
+        egress: false,
+        rules: Vec::new(),
+    }
+}
+
+/// What a policy asks for and we would not do, and what no policy may say.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Vec<(Place, String)>);
+
+impl Refusals {
+    pub(super) fn add(&mut self, at: Place, reason: impl Into<String>) {
+        self.0.push((at, reason.into()));
+    }
+
+    /// Refuses every field that is none of `known`. Null is absent to Kubernetes.
+    pub(super) fn only(&mut self, fields: &Fields<'_>, what: &str, known: &[&str]) {
+        let present = |entry: &&Entry| !entry.value.is_null();
+        for entry in fields.unknown(known).filter(present) {
+            self.add(
+                entry.at,
+                format!(
+                    "{what} has the field `{}`, which is not enforced",
+                    entry.key
+                ),
+            );
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Mistakes in a policy are reasons to refuse it.
+    fn take(&mut self, problems: Vec<Problem>) {
+        for problem in problems {
+            let at = Place {
+                line: problem.line,
+                column: problem.column,
+            };
+            let hint = match problem.hint.as_str() {
+                "" => String::new(),
+                hint => format!(": {hint}"),
+            };
+            self.add(at, format!("{}{hint}", problem.message));
+        }
+    }
+
+    /// The first reason, and how many more.
+    fn into_refused(mut self) -> Option<Refused> {
+        self.0.sort_by_key(|(at, _)| *at);
+        let more = self.0.len().checked_sub(1)?;
+        let (at, mut reason) = self.0.swap_remove(0);
+        if more > 0 {
+            reason.push_str(&format!(" (and {more} more)"));
+        }
+        Some(Refused { reason, at })
+    }
+}
+
+/// A block of addresses. Bits behind the length count for nothing, as for Kubernetes; with
+/// `single`, an address alone is a block too, as for Cilium.
+pub(super) fn block(
+    reader: &mut Reader<'_>,
+    tree: &Tree,
+    what: &str,
+    single: bool,
+) -> Option<Prefix> {
+    let text = reader.text(tree, what)?;
+    let prefix = match text.split_once('/') {
+        None if single => address(text).map(Prefix::host),
+        None => None,
+        Some((first, length)) => {
+            let decimal = length.bytes().all(|c| c.is_ascii_digit());
+            let length = length.parse().ok().filter(|_| decimal);
+            address(first)
+                .zip(length)
+                .and_then(|(first, length)| Prefix::masked(first, length))
+        }
+    };
+    if prefix.is_none() {
+        let message = format!("{what}: {text:?} is not a prefix, such as 10.2.0.0/16");
+        reader.complain(tree.at, message, "");
+    }
+    prefix
+}
+
+fn address(text: &str) -> Option<Address> {
+    text.parse::<std::net::IpAddr>().ok().map(Address::from)
+}
+
+/// Exceptions lie within their block.
+pub(super) fn holes(
+    reader: &mut Reader<'_>,
+    trees: &[Tree],
+    prefix: Prefix,
+    single: bool,
+) -> Vec<Prefix> {
+    let mut holes = Vec::new();
+    for tree in trees {
+        let Some(hole) = block(reader, tree, "`except`", single) else {
+            continue;
+        };
+        if !prefix.covers(&hole) {
+            let message = format!("{hole} is not a part of {prefix}");
+            reader.complain(tree.at, message, "an exception lies within its block");
+        }
+        holes.push(hole);
+    }
+    holes
+}
+
+/// The name of a port has a letter (Kubernetes `IsValidPortName`), so `"80"` is none.
+pub(super) fn is_port_name(name: &str) -> bool {
+    name.bytes().any(|c| c.is_ascii_lowercase())
+}

@@ -1,0 +1,143 @@
+//! ClusterNetworkPolicies, translated and asked, in the world of [`crate::policies`].
+
+use crate::policies::{assert_flows, check, mesh};
+
+/// A policy `n` about the pods of team blue (namespace y), unless the spec says otherwise.
+fn policy(tier: &str, priority: u32, rules: &str) -> String {
+    let rules: Vec<String> = rules.lines().map(|line| format!("  {line}")).collect();
+    format!(
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: {}-{priority}}}\nspec:\n  tier: {tier}\n  priority: {priority}\n  subject: {{namespaces: {{matchLabels: {{team: blue}}}}}}\n{}\n",
+        tier.to_lowercase(),
+        rules.join("\n")
+    )
+}
+
+const ISOLATED: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: y}\nspec: {podSelector: {}}\n";
+
+const FROM_X: &str =
+    "ingress:\n- {action: ACTION, from: [{namespaces: {matchLabels: {team: red}}}]}";
+
+fn from_x(action: &str) -> String {
+    FROM_X.replace("ACTION", action)
+}
+
+#[test]
+fn an_admins_verdict_comes_before_every_namespaces_own() {
+    check(
+        &[&policy("Admin", 1, &from_x("Accept")), ISOLATED],
+        &[
+            "x/a > y/a 80/TCP",
+            "z/a ! y/a 80/TCP",
+            "us:x/a ! y/a 80/TCP",
+        ],
+    );
+    check(
+        &[&policy("Admin", 1, &from_x("Deny"))],
+        &["x/a ! y/a 80/TCP", "z/a > y/a 80/TCP", "y/a > x/a 80/TCP"],
+    );
+    check(
+        &[&policy("Admin", 1, &from_x("Pass")), ISOLATED],
+        &["x/a ! y/a 80/TCP"],
+    );
+}
+
+#[test]
+fn a_baseline_holds_where_nobody_is_isolated() {
+    check(
+        &[&policy("Baseline", 1, &from_x("Deny"))],
+        &["x/a ! y/a 80/TCP", "z/a > y/a 80/TCP"],
+    );
+    check(
+        &[&policy("Baseline", 1, &from_x("Accept")), ISOLATED],
+        &["x/a ! y/a 80/TCP"],
+    );
+}
+
+#[test]
+fn lower_priorities_and_upper_rules_come_first() {
+    check(
+        &[
+            &policy("Admin", 2, &from_x("Accept")),
+            &policy("Admin", 1, &from_x("Deny")),
+        ],
+        &["x/a ! y/a 80/TCP"],
+    );
+    let rules = "ingress:\n- {action: Accept, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: a}}}}]}\n- {action: Deny, from: [{namespaces: {}}]}";
+    check(
+        &[&policy("Admin", 1, rules)],
+        &[
+            "x/a > y/a 80/TCP",
+            "x/b ! y/a 80/TCP",
+            "203.0.113.9 > y/a 80/TCP",
+        ],
+    );
+    let pass = "ingress:\n- {action: Pass, from: [{pods: {podSelector: {matchLabels: {app: a}}}}]}\n- {action: Deny, from: [{namespaces: {}}]}";
+    check(
+        &[&policy("Admin", 1, pass)],
+        &["x/a > y/a 80/TCP", "x/b ! y/a 80/TCP"],
+    );
+}
+
+#[test]
+fn networks_match_whoever_has_the_address_and_protocols_have_ports() {
+    let rules = "egress:\n- action: Deny\n  to: [{networks: [10.2.0.0/16, 203.0.113.0/24]}]\n  protocols: [{tcp: {destinationPort: {number: 80}}}, {udp: {destinationPort: {range: {start: 50, end: 60}}}}, {sctp: {}}, {destinationNamedPort: http}]";
+    check(
+        &[&policy("Admin", 1, rules)],
+        &[
+            "y/a ! 203.0.113.9 80/TCP",
+            "y/a > 203.0.113.9 81/TCP",
+            "y/a ! 203.0.113.9 55/UDP",
+            "y/a > 203.0.113.9 61/UDP",
+            "y/a ! 203.0.113.9 7/SCTP",
+            "y/a > 203.0.113.9 8/ICMP",
+            "y/a ! us:x/a 80/TCP",
+            "y/a ! us:x/a 8080/TCP",
+            "y/a > x/a 80/TCP",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_enforced_or_no_policy_at_all_denies_what_it_selects() {
+    for (rules, reason) in [
+        (
+            "egress:\n- {action: Deny, to: [{nodes: {}}]}",
+            "line 9: a peer has the field `nodes`, which is not enforced",
+        ),
+        (
+            "egress:\n- {action: Accept, to: [{domainNames: [example.org]}]}",
+            "line 9: a peer has the field `domainNames`, which is not enforced",
+        ),
+        (
+            "egress:\n- {action: Allow, to: [{namespaces: {}}]}",
+            "line 9: `action` cannot be \"Allow\": write one of: Accept, Deny, Pass",
+        ),
+        (
+            "egress:\n- {action: Accept, to: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {range: {start: 9, end: 8}}}}]}",
+            "line 9: `end` must be a whole number from 9 to 65535, not the number 8",
+        ),
+        (
+            "egress:\n- {to: [{namespaces: {}}]}",
+            "line 9: a rule of `egress` has no `action`: write Accept, Deny or Pass",
+        ),
+    ] {
+        let mut mesh = mesh();
+        mesh.write(1, "policy.yaml", &policy("Admin", 1, rules));
+        let said = mesh.says("ClusterNetworkPolicy", "admin-1");
+        assert_eq!(said, format!("refused: {reason}"), "{rules}");
+        assert_flows(
+            &mesh,
+            &["y/a ! x/a 80/TCP", "x/a > y/a 80/TCP", "x/a > z/a 80/TCP"],
+        );
+    }
+    let unreadable = policy("Admin", 1, &from_x("Accept"))
+        .replace("namespaces: {matchLabels: {team: blue}}", "everything: {}");
+    check(
+        &[&unreadable],
+        &[
+            "x/a ! y/a 80/TCP",
+            "x/a ! z/a 80/TCP",
+            "x/a > us:z/a 80/TCP",
+        ],
+    );
+}
