@@ -145,6 +145,11 @@ impl Pass<'_> {
         found: Option<(u32, Role)>,
     ) -> Result<(u32, Role), Reason> {
         let epoch = self.snapshot.epoch;
+        if let Some((_, role)) = found
+            && !is_of_role(packet, role)
+        {
+            self.judge_alone(packet, side)?;
+        }
         let slot = match found {
             Some((slot, Role::Forward)) => {
                 let conversation = self.flows.at(slot);
@@ -186,6 +191,21 @@ impl Pass<'_> {
             None => self.begin(packet, side, None)?,
         };
         Ok((slot, Role::Forward))
+    }
+
+    /// Judges a packet by itself, whatever is known of its flow.
+    fn judge_alone(&self, packet: &Packet, side: Side) -> Result<(), Reason> {
+        let header = packet.header();
+        let inquiry = Inquiry {
+            flow: header.flow,
+            kind: header.kind,
+            begins: true,
+            pinned: None,
+        };
+        match side {
+            Side::Out => self.snapshot.judge_out(&inquiry).verdict,
+            Side::In => self.snapshot.judge_in(&inquiry).verdict,
+        }
     }
 
     /// Judges a flow that no conversation is known of, and enters it.
@@ -411,6 +431,17 @@ pub(crate) struct Hop {
 #[inline]
 fn opens(packet: &Packet) -> bool {
     packet.header().tcp_flags & (SYN | ACK) == SYN
+}
+
+/// Whether a packet does what its role in the conversation is. Both ends may ask each other by echoes
+/// with one identifier: then one end's questions look like answers, and must not pass as such.
+#[inline]
+fn is_of_role(packet: &Packet, role: Role) -> bool {
+    match packet.header().kind {
+        Kind::EchoRequest => role == Role::Forward,
+        Kind::EchoReply => role == Role::Reply,
+        _ => true,
+    }
 }
 
 /// Where the answers of a conversation go on to.

@@ -125,7 +125,7 @@ impl Own<'_, '_> {
             Entity::One(identity) => Kin::One(identity),
             Entity::None => return Vec::new(),
             Entity::ApiServer => {
-                let mut peers = self.addresses("default", "kubernetes");
+                let mut peers = self.addresses("default", "kubernetes", Whose::Anybody);
                 peers.push(PolicyPeer::Entity(Kin::One(Identity::KUBE_APISERVER)));
                 return peers;
             }
@@ -133,11 +133,11 @@ impl Own<'_, '_> {
         vec![PolicyPeer::Entity(kin)]
     }
 
-    /// Whom a service means: the pods that it selects, ready or not, or else whoever its
-    /// EndpointSlices name (Cilium, `pkg/policy/k8s/service.go`).
+    /// Whom a service means: the pods that it selects, ready or not, or else who is outside of the
+    /// mesh at the addresses of its EndpointSlices (Cilium, `pkg/policy/k8s/service.go`).
     fn backends(&self, service: &Service) -> Vec<PolicyPeer> {
         if service.selector.is_empty() {
-            return self.addresses(&service.namespace, &service.name);
+            return self.addresses(&service.namespace, &service.name, Whose::Outsider);
         }
         let pods = Selector::everything()
             .with(key::NAMESPACE, &service.namespace)
@@ -149,7 +149,7 @@ impl Own<'_, '_> {
     }
 
     /// Every address in a service's EndpointSlices.
-    fn addresses(&self, namespace: &str, name: &str) -> Vec<PolicyPeer> {
+    fn addresses(&self, namespace: &str, name: &str, whose: Whose) -> Vec<PolicyPeer> {
         let slices = self.objects.slices.get(&(namespace, name));
         let endpoints = slices.into_iter().flatten();
         let endpoints = endpoints.flat_map(|held| &held.object.endpoints);
@@ -157,7 +157,7 @@ impl Own<'_, '_> {
         let host = |address: &packet::Address| PolicyPeer::Cidr {
             prefix: Prefix::host(*address),
             except: Vec::new(),
-            whose: Whose::Anybody,
+            whose,
         };
         addresses.into_iter().map(host).collect()
     }

@@ -21,7 +21,8 @@ pub mod protocol {
 /// The five-tuple of a packet, as it stands in the packet.
 ///
 /// TCP, UDP and SCTP have their ports here; ICMP echo has its identifier in both, so that the
-/// reverse of a request's flow is its reply's; everything else has zeros.
+/// reverse of a request's flow is its reply's; other ICMP questions and answers have [`icmp_ports`];
+/// everything else has zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flow {
     /// Source address.
@@ -46,6 +47,53 @@ impl Flow {
             source_port: self.destination_port,
             destination_port: self.source_port,
             protocol: self.protocol,
+        }
+    }
+}
+
+/// What stands for the ports of ICMP messages that are neither echo nor errors: each type is a flow
+/// of its own, so that one that may pass lets no other through, and an answer is the reverse of its
+/// question. An echo's ports are the same at both ends, and these are not.
+pub(crate) const fn icmp_ports(protocol: u8, kind: u8) -> (u16, u16) {
+    const TYPES: u16 = 256;
+    let asked = match (protocol, kind) {
+        // RFC 792 (timestamp, information), RFC 950 (address mask), RFC 8335 (extended echo).
+        (protocol::ICMP, 14 | 16 | 18 | 43) => Some(kind - 1),
+        // RFC 4620 (node information), RFC 6275 (home agents), RFC 8335.
+        (protocol::ICMPV6, 140 | 145 | 147 | 161) => Some(kind - 1),
+        _ => None,
+    };
+    match asked {
+        Some(question) => (TYPES + question as u16, 1),
+        None => (1, TYPES + kind as u16),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_the_reverse_of_its_question_and_of_nothing_else() {
+        for (number, pairs) in [
+            (
+                protocol::ICMP,
+                &[(13, 14), (15, 16), (17, 18), (42, 43)][..],
+            ),
+            (
+                protocol::ICMPV6,
+                &[(139, 140), (144, 145), (146, 147), (160, 161)],
+            ),
+        ] {
+            for one in 0..=255u8 {
+                for other in 0..=255 {
+                    let (a, b) = icmp_ports(number, one);
+                    let reverse = icmp_ports(number, other) == (b, a);
+                    let pair = pairs.contains(&(one, other)) || pairs.contains(&(other, one));
+                    assert_eq!(reverse, pair, "{number}: {one} and {other}");
+                    assert_ne!(a, b, "no echo");
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The fast parse: from bytes to facts, for the packets that nearly all packets are. Whatever is
 //! unusual (IPv4 options, IPv6 extension headers, fragments) goes on in `chain.rs`.
 
+use crate::flow::icmp_ports;
 use crate::{Address, Flow, Malformed, chain, checksum::Sum, protocol};
 
 /// What a packet is to those who judge and translate it.
@@ -327,9 +328,11 @@ pub(crate) fn read_transport(
         _ if number == icmp => {
             let message = bytes.first_chunk::<8>().ok_or(short)?;
             transport.kind = icmp_kind(icmp, message[0]);
-            if matches!(transport.kind, Kind::EchoRequest | Kind::EchoReply) {
-                transport.ports = (be16(message, 4), be16(message, 4));
-            }
+            transport.ports = match transport.kind {
+                Kind::EchoRequest | Kind::EchoReply => (be16(message, 4), be16(message, 4)),
+                Kind::Icmp(kind) => icmp_ports(icmp, kind),
+                _ => (0, 0),
+            };
             transport.payload = at + 8;
         }
         _ => {}
@@ -337,7 +340,7 @@ pub(crate) fn read_transport(
     Ok(transport)
 }
 
-fn icmp_kind(icmp: u8, kind: u8) -> Kind {
+pub(crate) fn icmp_kind(icmp: u8, kind: u8) -> Kind {
     match (icmp, kind) {
         (protocol::ICMP, 8) | (protocol::ICMPV6, 128) => Kind::EchoRequest,
         (protocol::ICMP, 0) | (protocol::ICMPV6, 129) => Kind::EchoReply,

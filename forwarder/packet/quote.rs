@@ -1,7 +1,8 @@
 //! The packet that an ICMP error quotes: whose it was, and its translation back (RFC 5508 §4.2).
 
 use crate::checksum::Sum;
-use crate::header::{Fragment, Kind, be16};
+use crate::flow::icmp_ports;
+use crate::header::{Fragment, Kind, be16, icmp_kind};
 use crate::rewrite::{End, adjust, adjust_udp, has_pseudo_header, write_address};
 use crate::{Address, Flow, Packet, protocol};
 
@@ -61,6 +62,7 @@ impl Packet {
             read_v6(quoted)?
         };
         let l4 = quoted.get(transport..)?.first_chunk::<8>()?;
+        let icmp = if v4 { protocol::ICMP } else { protocol::ICMPV6 };
         let ports = match (v4, number) {
             (_, protocol::TCP | protocol::UDP | protocol::SCTP) => Ports::Two,
             (true, protocol::ICMP) if matches!(l4[0], 0 | 8) => Ports::Identifier,
@@ -70,7 +72,10 @@ impl Packet {
         let (source_port, destination_port) = match ports {
             Ports::Two => (be16(l4, 0), be16(l4, 2)),
             Ports::Identifier => (be16(l4, 4), be16(l4, 4)),
-            Ports::None => (0, 0),
+            Ports::None => match icmp_kind(number, l4[0]) {
+                Kind::Icmp(kind) if number == icmp => icmp_ports(icmp, kind),
+                _ => (0, 0),
+            },
         };
         Some(Quote {
             flow: Flow {

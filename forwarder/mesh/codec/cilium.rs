@@ -10,7 +10,7 @@ use config::tree::{Tree, Value};
 use policy::{Direction, EntryVerdict, Tier, key};
 
 use super::metadata::items;
-use super::policy::{Draft, Kind, everybody};
+use super::policy::{Draft, Kind, everybody, is_astray, is_written};
 use super::selector::selector;
 use crate::object::{LabelSelector, Operator, Rule};
 
@@ -36,7 +36,12 @@ const SECTIONS: [(&str, Direction, EntryVerdict); 4] = [
 
 /// `spec` is one specification, `specs` a list of them, and both may be there.
 fn read(draft: &mut Draft<'_>, tree: &Tree) {
+    let before = draft.reader.count();
     let specs = items(&mut draft.reader, tree.get("specs"), "`specs`");
+    if draft.reader.count() > before {
+        // Whom these were to govern nobody knows.
+        draft.add(everybody(draft.namespaces()), [true, true]);
+    }
     let specs: Vec<&Tree> = tree.get("spec").into_iter().chain(specs).collect();
     if specs.is_empty() {
         draft.refusals.add(tree.at, "it has no `spec`");
@@ -47,7 +52,7 @@ fn read(draft: &mut Draft<'_>, tree: &Tree) {
     }
 }
 
-/// What says nothing of packets: what a policy is for, and what is logged of it.
+/// What does nothing to packets: what a policy is for, and what Cilium writes beside its verdicts.
 const REMARKS: [&str; 3] = ["labels", "description", "log"];
 
 impl Draft<'_> {
@@ -83,41 +88,53 @@ impl Draft<'_> {
         for (name, direction, verdict) in SECTIONS {
             let rules = items(&mut self.reader, fields.get(name), &format!("`{name}`"));
             // Cilium counts the rules, so that an empty section is as good as none.
-            written[direction as usize] |= fields.get(name).is_some_and(|tree| !is_empty(tree));
+            written[direction as usize] |= is_written(fields.get(name));
             for rule in rules {
                 part.rules.extend(self.rule(rule, name, direction, verdict));
             }
         }
         let isolates = self.default_deny(&fields, written);
-        (part.ingress, part.egress) = (isolates[0], isolates[1]);
-        let governs = [written[0] || isolates[0], written[1] || isolates[1]];
+        let [ingress, egress] = isolates.unwrap_or([true, true]);
+        (part.ingress, part.egress) = (ingress, egress);
+        let governs = match is_astray(&fields, &known) {
+            true => [true, true],
+            false => [written[0] || ingress, written[1] || egress],
+        };
         self.add(part, governs);
     }
 
-    /// Whom a spec governs: pods of the policy's own namespace, whatever namespace it names.
+    /// Whom a spec governs: pods of the policy's own namespace. Cilium ignores another one that is
+    /// named here in one way of writing it, and selects nobody in the others.
     fn subject(&mut self, tree: &Tree) -> LabelSelector {
-        let mut pods = self.labels(tree, "`endpointSelector`").unwrap_or_default();
-        if !self.clusterwide {
-            pods.requirements.retain(|wanted| {
-                wanted.key != key::NAMESPACE || !matches!(wanted.operator, Operator::In(_))
-            });
+        let pods = self.labels(tree, "`endpointSelector`").unwrap_or_default();
+        let elsewhere = pods.requirements.iter().find(|wanted| {
+            let own = |values: &[String]| values.contains(&self.namespace);
+            wanted.key == key::NAMESPACE
+                && matches!(&wanted.operator, Operator::In(values) if !own(values))
+        });
+        if elsewhere.is_some() && !self.clusterwide {
+            let reason = "`endpointSelector` names another namespace than the policy's own";
+            self.refusals.add(tree.at, reason);
+            return LabelSelector::default();
         }
         pods
     }
 
     /// Where it denies what nobody allows: as `enableDefaultDeny` says, else where there are rules.
-    fn default_deny(&mut self, fields: &Fields<'_>, written: [bool; 2]) -> [bool; 2] {
+    /// `None` where that cannot be read.
+    fn default_deny(&mut self, fields: &Fields<'_>, written: [bool; 2]) -> Option<[bool; 2]> {
         let what = "`enableDefaultDeny`";
-        let tree = fields.get("enableDefaultDeny");
-        let Some(fields) = tree.and_then(|tree| self.reader.fields(tree, what)) else {
-            return written;
+        let Some(tree) = fields.get("enableDefaultDeny") else {
+            return Some(written);
         };
-        self.refusals.only(&fields, what, &["ingress", "egress"]);
+        let fields = self.reader.fields(tree, what)?;
+        let whole = self.refusals.only(&fields, what, &["ingress", "egress"]);
         let mut said = |name: &str, written: bool| match fields.get(name) {
-            Some(tree) => self.reader.boolean(tree, what).unwrap_or(true),
-            None => written,
+            Some(tree) => self.reader.boolean(tree, what),
+            None => Some(written),
         };
-        [said("ingress", written[0]), said("egress", written[1])]
+        let both = [said("ingress", written[0])?, said("egress", written[1])?];
+        whole.then_some(both)
     }
 
     fn rule(
@@ -130,12 +147,15 @@ impl Draft<'_> {
         let what = format!("a rule of `{section}`");
         let fields = self.reader.fields(tree, &what)?;
         let mut known = peers::keys(direction);
-        known.extend(["toPorts", "icmps", "authentication"]);
+        known.extend(["toPorts", "icmps"]);
+        if verdict == EntryVerdict::Allow {
+            known.push("authentication");
+        }
         self.refusals.only(&fields, &what, &known);
         if let Some(tree) = fields.get("authentication") {
             self.authentication(tree);
         }
-        let mut peers = self.peers(&fields, direction);
+        let mut peers = self.peers(&fields, direction, verdict);
         let (to_ports, icmps) = (fields.get("toPorts"), fields.get("icmps"));
         if let (Some(_), Some(tree)) = (to_ports, icmps) {
             let hint = "make two rules of it";
@@ -143,8 +163,8 @@ impl Draft<'_> {
             self.reader.complain(tree.at, message, hint);
         }
         let ports = match (to_ports, icmps) {
-            (Some(tree), _) if !is_empty(tree) => Some(self.port_lists(tree)),
-            (_, Some(tree)) if !is_empty(tree) => Some(self.icmps(tree)),
+            (Some(tree), _) if is_written(to_ports) => Some(self.port_lists(tree)),
+            (_, Some(tree)) if is_written(icmps) => Some(self.icmps(tree, verdict)),
             // A rule that says nothing matches nothing.
             _ => {
                 peers.get_or_insert_default();
@@ -163,7 +183,9 @@ impl Draft<'_> {
 
     /// Mutual authentication is a matter of Cilium's agents alone.
     fn authentication(&mut self, tree: &Tree) {
-        if tree.get("mode").and_then(Tree::text) != Some("disabled") {
+        let disabled = tree.get("mode").and_then(Tree::text) == Some("disabled");
+        let alone = matches!(&tree.value, Value::Map(entries) if entries.len() == 1);
+        if !(disabled && alone) {
             let reason = "`authentication` is not enforced";
             self.refusals.add(tree.at, reason);
         }
@@ -192,9 +214,4 @@ impl Draft<'_> {
         }
         Some(labels)
     }
-}
-
-/// Whether this is a list without an item.
-fn is_empty(tree: &Tree) -> bool {
-    matches!(&tree.value, Value::List(items) if items.is_empty())
 }

@@ -6,7 +6,7 @@ use packet::protocol;
 use policy::{Direction, EntryVerdict, Tier, Whose};
 
 use super::metadata::{items, part};
-use super::policy::{Draft, Kind, block, everybody};
+use super::policy::{Draft, Kind, block, everybody, is_astray, is_port_name};
 use super::selector::selector;
 use crate::object::{LabelSelector, Namespaces, Peer, Port, PortRange, Rule};
 
@@ -23,11 +23,11 @@ fn read(draft: &mut Draft<'_>, tree: &Tree) {
         draft.add(written, [true, true]);
         return;
     };
-    draft.refusals.only(
-        &fields,
-        what,
-        &["tier", "priority", "subject", "ingress", "egress"],
-    );
+    if tree.get("spec").is_none() {
+        draft.refusals.add(tree.at, "it has no `spec`");
+    }
+    let known = ["tier", "priority", "subject", "ingress", "egress"];
+    draft.refusals.only(&fields, what, &known);
     if let Some(Peer::Pods { namespaces, pods }) = fields
         .need(&mut draft.reader, "subject", "say whom it governs")
         .and_then(|tree| draft.pods(tree, "`subject`"))
@@ -54,7 +54,8 @@ fn read(draft: &mut Draft<'_>, tree: &Tree) {
             .rules
             .extend(draft.section(section, direction, order));
     }
-    draft.add(written, governs);
+    let astray = is_astray(&fields, &known);
+    draft.add(written, if astray { [true, true] } else { governs });
 }
 
 /// Rules of equal priority are asked by their place, first of all policies' first ones.
@@ -92,13 +93,22 @@ impl Draft<'_> {
                 .and_then(|tree| self.reader.word(tree, "`action`", &actions));
             let hint = "say with whom";
             let listed = fields.need(&mut self.reader, peers_key, hint);
-            let listed = items(&mut self.reader, listed, &format!("`{peers_key}`"));
+            let listed = self.some(listed, &format!("`{peers_key}`"));
             let mut peers = Vec::new();
             for tree in listed {
                 peers.extend(self.admin_peers(tree, direction).unwrap_or_default());
             }
             let protocols = fields.get("protocols");
             let ports = protocols.map(|tree| self.protocols(tree));
+            let names = ports
+                .iter()
+                .flatten()
+                .any(|port| matches!(port.port, PortRange::Name(_)));
+            if names && peers.iter().any(|peer| matches!(peer, Peer::Block { .. })) {
+                let hint = "make two rules of it";
+                let message = "networks have no ports with names";
+                self.reader.complain(tree.at, message, hint);
+            }
             rules.push(Rule {
                 at: tree.at,
                 direction,
@@ -111,6 +121,18 @@ impl Draft<'_> {
         rules
     }
 
+    /// A list's items, of which the kind wants one at least: one that matches nothing is a mistake.
+    fn some<'t>(&mut self, tree: Option<&'t Tree>, what: &str) -> &'t [Tree] {
+        let items = items(&mut self.reader, tree, what);
+        if let Some(tree) = tree
+            && items.is_empty()
+        {
+            let message = format!("{what} is empty");
+            self.reader.complain(tree.at, message, "list at least one");
+        }
+        items
+    }
+
     /// Exactly one of `namespaces`, `pods` and, going out, `networks`.
     fn admin_peers(&mut self, tree: &Tree, direction: Direction) -> Option<Vec<Peer>> {
         let what = "a peer";
@@ -121,7 +143,7 @@ impl Draft<'_> {
                 let fields = self.reader.fields(tree, what)?;
                 self.refusals.only(&fields, what, &["networks"]);
                 let mut peers = Vec::new();
-                for tree in items(&mut self.reader, Some(networks), "`networks`") {
+                for tree in self.some(Some(networks), "`networks`") {
                     peers.push(Peer::Block {
                         prefix: block(&mut self.reader, tree, "a network", false)?,
                         except: Vec::new(),
@@ -136,9 +158,7 @@ impl Draft<'_> {
     /// Pods by their namespaces' labels, or by their own, too.
     fn pods(&mut self, tree: &Tree, what: &str) -> Option<Peer> {
         let fields = self.reader.fields(tree, what)?;
-        let unknown = self.refusals.count();
-        self.refusals.only(&fields, what, &["namespaces", "pods"]);
-        if self.refusals.count() > unknown {
+        if !self.refusals.only(&fields, what, &["namespaces", "pods"]) {
             return None;
         }
         let mut read =
@@ -179,31 +199,36 @@ impl Draft<'_> {
     fn protocols(&mut self, tree: &Tree) -> Vec<Port> {
         let what = "an item of `protocols`";
         let mut ports = Vec::new();
-        for tree in items(&mut self.reader, Some(tree), "`protocols`") {
+        for tree in self.some(Some(tree), "`protocols`") {
             let Some(fields) = self.reader.fields(tree, what) else {
                 continue;
             };
             let named = "destinationNamedPort";
             self.refusals
                 .only(&fields, what, &["tcp", "udp", "sctp", named]);
+            let written = fields.entries().iter().filter(|e| !e.value.is_null());
+            if written.count() != 1 {
+                let hint = "write one of `tcp`, `udp`, `sctp` or `destinationNamedPort`";
+                let message = format!("{what} speaks of one protocol");
+                self.reader.complain(tree.at, message, hint);
+            }
             for (name, protocol) in PROTOCOLS {
                 if let Some(tree) = fields.get(name) {
                     ports.extend(self.ports_of(tree, name, protocol));
                 }
             }
-            if let Some(name) = fields.get(named)
-                && let Some(name) = self.reader.text(name, "`destinationNamedPort`")
+            if let Some(tree) = fields.get(named)
+                && let Some(name) = self.reader.text(tree, "`destinationNamedPort`")
             {
+                if !is_port_name(name) {
+                    let message = format!("{name:?} is not the name of a port");
+                    self.reader.complain(tree.at, message, "");
+                }
                 // Of whichever protocol the container says.
                 ports.extend(PROTOCOLS.map(|(_, protocol)| Port {
                     protocol,
                     port: PortRange::Name(name.into()),
                 }));
-            }
-            if fields.entries().is_empty() {
-                let hint = "write `tcp`, `udp`, `sctp` or `destinationNamedPort`";
-                let message = format!("{what} matches nothing");
-                self.reader.complain(tree.at, message, hint);
             }
         }
         ports

@@ -5,7 +5,7 @@ use packet::protocol;
 use policy::{Direction, EntryVerdict, Tier, Whose};
 
 use super::metadata::{items, part, protocol_number};
-use super::policy::{Draft, Kind, block, everybody, holes, is_port_name};
+use super::policy::{Draft, Kind, block, everybody, holes, is_astray, is_port_name, is_written};
 use super::selector::selector;
 use crate::object::{LabelSelector, Namespaces, Part, Peer, Port, PortRange, Rule};
 
@@ -21,11 +21,8 @@ fn read(draft: &mut Draft<'_>, tree: &Tree) {
         draft.add(everybody(Namespaces::Own), [true, true]);
         return;
     };
-    draft.refusals.only(
-        &fields,
-        what,
-        &["podSelector", "policyTypes", "ingress", "egress"],
-    );
+    let known = ["podSelector", "policyTypes", "ingress", "egress"];
+    draft.refusals.only(&fields, what, &known);
     let pods = match fields.get("podSelector") {
         Some(tree) => selector(
             &mut draft.reader,
@@ -37,7 +34,8 @@ fn read(draft: &mut Draft<'_>, tree: &Tree) {
     };
     let mut rules = draft.rules(fields.get("ingress"), Direction::Ingress);
     let egress = draft.rules(fields.get("egress"), Direction::Egress);
-    let governs = draft.directions(fields.get("policyTypes"), !egress.is_empty());
+    let sends = is_written(fields.get("egress"));
+    let governs = draft.directions(fields.get("policyTypes"), sends);
     rules.extend(egress);
     // Sections outside of `policyTypes` are ignored.
     rules.retain(|rule| governs[rule.direction as usize]);
@@ -49,7 +47,8 @@ fn read(draft: &mut Draft<'_>, tree: &Tree) {
         rules,
         ..everybody(Namespaces::Own)
     };
-    draft.add(part, governs);
+    let astray = is_astray(&fields, &known);
+    draft.add(part, if astray { [true, true] } else { governs });
 }
 
 impl Draft<'_> {

@@ -4,7 +4,7 @@
 //! mistake or something that we would not do, refuses that policy as a whole, and no other object
 //! of its file.
 
-use config::tree::{Entry, Tree};
+use config::tree::{Entry, Tree, Value};
 use config::{Fields, Place, Problem, Reader};
 use packet::{Address, Prefix};
 
@@ -27,6 +27,8 @@ pub(super) struct Draft<'f> {
     pub(super) reader: Reader<'f>,
     pub(super) refusals: Refusals,
     pub(super) clusterwide: bool,
+    /// `metadata.namespace`; of no meaning for a cluster-wide one.
+    pub(super) namespace: String,
     parts: Vec<Written>,
 }
 
@@ -58,6 +60,7 @@ pub(super) fn read(kind: Kind, file: &str, tree: &Tree, metadata: Metadata) -> O
         reader: Reader::new(file),
         refusals: Refusals::default(),
         clusterwide: kind.clusterwide,
+        namespace: metadata.namespace,
         parts: Vec::new(),
     };
     (kind.read)(&mut draft, tree);
@@ -69,7 +72,7 @@ pub(super) fn read(kind: Kind, file: &str, tree: &Tree, metadata: Metadata) -> O
         namespace: if kind.clusterwide {
             String::new()
         } else {
-            metadata.namespace
+            draft.namespace
         },
         name: metadata.name,
         parts: parts
@@ -113,8 +116,10 @@ impl Refusals {
         self.0.push((at, reason.into()));
     }
 
-    /// Refuses every field that is none of `known`. Null is absent to Kubernetes.
-    pub(super) fn only(&mut self, fields: &Fields<'_>, what: &str, known: &[&str]) {
+    /// Refuses every field that is none of `known`, and says whether there was none. Null is absent
+    /// to Kubernetes.
+    pub(super) fn only(&mut self, fields: &Fields<'_>, what: &str, known: &[&str]) -> bool {
+        let before = self.count();
         let present = |entry: &&Entry| !entry.value.is_null();
         for entry in fields.unknown(known).filter(present) {
             self.add(
@@ -125,6 +130,7 @@ impl Refusals {
                 ),
             );
         }
+        self.count() == before
     }
 
     pub(super) fn count(&self) -> usize {
@@ -133,7 +139,8 @@ impl Refusals {
 
     /// Mistakes in a policy are reasons to refuse it.
     fn take(&mut self, problems: Vec<Problem>) {
-        for problem in problems {
+        // How many more there are than the reader keeps has no place.
+        for problem in problems.into_iter().filter(|problem| problem.line > 0) {
             let at = Place {
                 line: problem.line,
                 column: problem.column,
@@ -185,8 +192,11 @@ pub(super) fn block(
     prefix
 }
 
+/// An IPv4 address in disguise is none: what it matches would not be clear.
 fn address(text: &str) -> Option<Address> {
-    text.parse::<std::net::IpAddr>().ok().map(Address::from)
+    let address = text.parse::<std::net::IpAddr>().ok()?;
+    let address = Address::from(address);
+    (address.is_v4() != text.contains(':')).then_some(address)
 }
 
 /// Exceptions lie within their block.
@@ -210,7 +220,24 @@ pub(super) fn holes(
     holes
 }
 
-/// The name of a port has a letter (Kubernetes `IsValidPortName`), so `"80"` is none.
+/// Whether this can be the name of a port (Kubernetes `IsValidPortName`, an IANA service name):
+/// what cannot would never match.
 pub(super) fn is_port_name(name: &str) -> bool {
-    name.bytes().any(|c| c.is_ascii_lowercase())
+    let known = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let dashes = name.starts_with('-') || name.ends_with('-') || name.contains("--");
+    (1..=15).contains(&name.len())
+        && name.bytes().all(known)
+        && name.bytes().any(|c| c.is_ascii_lowercase())
+        && !dashes
+}
+
+/// Whether a field that nobody knows may have been meant for a direction, such as `egressdeny`.
+pub(super) fn is_astray(fields: &Fields<'_>, known: &[&str]) -> bool {
+    let speaks = |entry: &Entry| entry.key.to_ascii_lowercase().contains("gres");
+    fields.unknown(known).any(speaks)
+}
+
+/// Whether a field is there and says anything: an empty list is as good as none.
+pub(super) fn is_written(tree: Option<&Tree>) -> bool {
+    tree.is_some_and(|tree| !matches!(&tree.value, Value::List(items) if items.is_empty()))
 }

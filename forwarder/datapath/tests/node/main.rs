@@ -9,6 +9,7 @@
 
 mod crews;
 mod fuzz;
+mod icmp;
 mod judged;
 mod many;
 mod probed;

@@ -2,6 +2,7 @@
 
 use config::tree::{Tree, Value};
 use packet::protocol;
+use policy::EntryVerdict;
 
 use crate::codec::metadata::items;
 use crate::codec::policy::Draft;
@@ -9,7 +10,7 @@ use crate::object::{Port, PortRange};
 
 impl Draft<'_> {
     /// All types of all items.
-    pub(super) fn icmps(&mut self, tree: &Tree) -> Vec<Port> {
+    pub(super) fn icmps(&mut self, tree: &Tree, verdict: EntryVerdict) -> Vec<Port> {
         let what = "an item of `icmps`";
         let mut ports = Vec::new();
         for tree in items(&mut self.reader, Some(tree), "`icmps`") {
@@ -17,8 +18,20 @@ impl Draft<'_> {
                 continue;
             };
             self.refusals.only(&fields, what, &["fields"]);
-            for tree in items(&mut self.reader, fields.get("fields"), "`fields`") {
-                ports.extend(self.icmp(tree));
+            let listed = items(&mut self.reader, fields.get("fields"), "`fields`");
+            if listed.is_empty() {
+                let hint = "list types, such as `{family: IPv4, type: EchoRequest}`";
+                let message = format!("{what} has no `fields`");
+                self.reader.complain(tree.at, message, hint);
+            }
+            for tree in listed {
+                let port = self.icmp(tree);
+                if verdict == EntryVerdict::Deny && port.as_ref().is_some_and(is_error) {
+                    // Whatever a rule says, it passes with the flow that it quotes, or not at all.
+                    let reason = "an error of ICMP cannot be denied apart from its flow";
+                    self.refusals.add(tree.at, reason);
+                }
+                ports.extend(port);
             }
         }
         ports
@@ -48,6 +61,17 @@ impl Draft<'_> {
             protocol,
             port: PortRange::Numbers(number.into(), number.into()),
         })
+    }
+}
+
+/// Whether messages of a type quote what they complain of (RFC 1122 §3.2.2, RFC 4443 §2.1).
+fn is_error(port: &Port) -> bool {
+    match port.port {
+        PortRange::Numbers(kind, _) if port.protocol == protocol::ICMP => {
+            matches!(kind, 3 | 4 | 5 | 11 | 12)
+        }
+        PortRange::Numbers(kind, _) => kind < 128,
+        _ => false,
     }
 }
 
@@ -81,7 +105,7 @@ const TYPES_V4: [(&str, u8); 14] = [
     ("ExtendedEchoReply", 43),
 ];
 
-const TYPES_V6: [(&str, u8); 16] = [
+const TYPES_V6: [(&str, u8); 27] = [
     ("DestinationUnreachable", 1),
     ("PacketTooBig", 2),
     ("TimeExceeded", 3),
@@ -96,6 +120,17 @@ const TYPES_V6: [(&str, u8); 16] = [
     ("NeighborSolicitation", 135),
     ("NeighborAdvertisement", 136),
     ("RedirectMessage", 137),
+    ("RouterRenumbering", 138),
+    ("ICMPNodeInformationQuery", 139),
+    ("ICMPNodeInformationResponse", 140),
+    ("InverseNeighborDiscoverySolicitation", 141),
+    ("InverseNeighborDiscoveryAdvertisement", 142),
+    ("HomeAgentAddressDiscoveryRequest", 144),
+    ("HomeAgentAddressDiscoveryReply", 145),
+    ("MobilePrefixSolicitation", 146),
+    ("MobilePrefixAdvertisement", 147),
+    ("DuplicateAddressRequestCodeSuffix", 157),
+    ("DuplicateAddressConfirmationCodeSuffix", 158),
     ("ExtendedEchoRequest", 160),
     ("ExtendedEchoReply", 161),
 ];

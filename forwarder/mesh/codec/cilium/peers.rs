@@ -1,12 +1,13 @@
 //! With whom: `fromEndpoints`, `toCIDRSet` and the like. A rule without any of these is about
-//! everybody; with some, about whom any of them names, so that empty ones are about nobody.
+//! everybody, and one in which they are empty about nobody. Cilium takes no rule with two of them,
+//! and would mean who is both.
 
 use config::Fields;
 use config::tree::Tree;
-use policy::{Direction, Identity, Whose, key};
+use policy::{Direction, EntryVerdict, Identity, Whose, key};
 
 use crate::codec::metadata::items;
-use crate::codec::policy::{Draft, block, holes};
+use crate::codec::policy::{Draft, block, holes, is_written};
 use crate::codec::selector::selector;
 use crate::object::{Entity, LabelSelector, Namespaces, Peer, ServiceChoice};
 
@@ -38,12 +39,29 @@ pub(super) fn keys(direction: Direction) -> Vec<&'static str> {
 }
 
 impl<'f> Draft<'f> {
-    pub(super) fn peers(&mut self, fields: &Fields<'_>, direction: Direction) -> Option<Vec<Peer>> {
+    pub(super) fn peers(
+        &mut self,
+        fields: &Fields<'_>,
+        direction: Direction,
+        verdict: EntryVerdict,
+    ) -> Option<Vec<Peer>> {
         let mut peers: Option<Vec<Peer>> = None;
+        let mut first = None;
         for (key, read) in readers::<'f>(direction) {
             let Some(tree) = fields.get(key) else {
                 continue;
             };
+            if is_written(Some(tree))
+                && let Some(other) = first.replace(key)
+            {
+                let reason = format!("`{key}` beside `{other}` is not enforced: make two rules");
+                self.refusals.add(tree.at, reason);
+            }
+            if key == "toServices" && verdict == EntryVerdict::Deny {
+                // A backend of another cluster would get through.
+                let reason = "`toServices` is not enforced where it is to deny";
+                self.refusals.add(tree.at, reason);
+            }
             let peers = peers.get_or_insert_default();
             for tree in items(&mut self.reader, Some(tree), &format!("`{key}`")) {
                 peers.extend(read(self, tree, &format!("an item of `{key}`")));
@@ -79,9 +97,7 @@ impl<'f> Draft<'f> {
 
     fn cidr_set(&mut self, tree: &Tree, what: &str) -> Option<Peer> {
         let fields = self.reader.fields(tree, what)?;
-        let unknown = self.refusals.count();
-        self.refusals.only(&fields, what, &["cidr", "except"]);
-        if self.refusals.count() > unknown {
+        if !self.refusals.only(&fields, what, &["cidr", "except"]) {
             // Such as a group of CIDRs in place of one.
             return None;
         }

@@ -52,10 +52,9 @@ impl Draft<'_> {
                 },
             },
         };
-        let port = match fields.get("port") {
-            None => PortRange::Any,
-            Some(tree) => self.port_or_name(tree)?,
-        };
+        let hint = "write a number in quotes, `\"0\"` for all, or a name";
+        let port = fields.need(&mut self.reader, "port", hint)?;
+        let port = self.port_or_name(port)?;
         let port = match (port, fields.get("endPort")) {
             (port, None) => port,
             (PortRange::Numbers(first, _), Some(tree)) => {
@@ -91,7 +90,9 @@ impl Draft<'_> {
         match text.parse::<u16>() {
             Ok(0) => Some(PortRange::Any),
             Ok(port) => Some(PortRange::Numbers(port, port)),
-            Err(_) if is_port_name(text) => Some(PortRange::Name(text.into())),
+            Err(_) if is_port_name(&text.to_ascii_lowercase()) => {
+                Some(PortRange::Name(text.to_ascii_lowercase()))
+            }
             Err(_) => {
                 let message = format!("`port`: {text:?} is no port, and no name of one");
                 self.reader.complain(tree.at, message, "");

@@ -79,8 +79,31 @@ fn lower_priorities_and_upper_rules_come_first() {
 }
 
 #[test]
+fn of_equal_priorities_the_upper_rule_comes_first_and_then_the_deny() {
+    let two = |first: &str, second: &str| {
+        let one = policy("Admin", 1, first);
+        let other = policy("Admin", 1, second).replace("name: admin-1", "name: other");
+        [one, other]
+    };
+    let [accept, deny] = two(&from_x("Accept"), &from_x("Deny"));
+    check(&[&accept, &deny], &["x/a ! y/a 80/TCP"]);
+    let below = "ingress:\n- {action: Pass, from: [{namespaces: {matchLabels: {team: blue}}}]}\n- {action: Deny, from: [{namespaces: {}}]}";
+    let [accept, deny] = two(&from_x("Accept"), below);
+    check(&[&accept, &deny], &["x/a > y/a 80/TCP", "z/a ! y/a 80/TCP"]);
+}
+
+#[test]
+fn a_pass_of_the_baseline_leaves_the_rest_of_it_unasked() {
+    let rules = "ingress:\n- {action: Pass, from: [{pods: {podSelector: {matchLabels: {app: a}}}}]}\n- {action: Deny, from: [{namespaces: {}}]}";
+    check(
+        &[&policy("Baseline", 1, rules)],
+        &["x/a > y/a 80/TCP", "x/b ! y/a 80/TCP"],
+    );
+}
+
+#[test]
 fn networks_match_whoever_has_the_address_and_protocols_have_ports() {
-    let rules = "egress:\n- action: Deny\n  to: [{networks: [10.2.0.0/16, 203.0.113.0/24]}]\n  protocols: [{tcp: {destinationPort: {number: 80}}}, {udp: {destinationPort: {range: {start: 50, end: 60}}}}, {sctp: {}}, {destinationNamedPort: http}]";
+    let rules = "egress:\n- action: Deny\n  to: [{networks: [10.2.0.0/16, 203.0.113.0/24]}]\n  protocols: [{tcp: {destinationPort: {number: 80}}}, {udp: {destinationPort: {range: {start: 50, end: 60}}}}, {sctp: {}}]";
     check(
         &[&policy("Admin", 1, rules)],
         &[
@@ -91,8 +114,22 @@ fn networks_match_whoever_has_the_address_and_protocols_have_ports() {
             "y/a ! 203.0.113.9 7/SCTP",
             "y/a > 203.0.113.9 8/ICMP",
             "y/a ! us:x/a 80/TCP",
-            "y/a ! us:x/a 8080/TCP",
+            "y/a > us:x/a 8080/TCP",
             "y/a > x/a 80/TCP",
+        ],
+    );
+}
+
+#[test]
+fn a_named_port_is_that_of_each_pod() {
+    let rules = "egress:\n- {action: Deny, to: [{namespaces: {}}], protocols: [{destinationNamedPort: http}]}";
+    check(
+        &[&policy("Admin", 1, rules)],
+        &[
+            "y/a ! x/a 8080/TCP",
+            "y/a > x/a 8080/UDP",
+            "y/a > x/a 80/TCP",
+            "y/a > us:x/a 8080/TCP",
         ],
     );
 }
@@ -115,6 +152,26 @@ fn what_is_not_enforced_or_no_policy_at_all_denies_what_it_selects() {
         (
             "egress:\n- {action: Accept, to: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {range: {start: 9, end: 8}}}}]}",
             "line 9: `end` must be a whole number from 9 to 65535, not the number 8",
+        ),
+        (
+            "egress:\n- {action: Deny, to: []}",
+            "line 9: `to` is empty: list at least one",
+        ),
+        (
+            "egress:\n- {action: Deny, to: [{networks: []}]}",
+            "line 9: `networks` is empty: list at least one",
+        ),
+        (
+            "egress:\n- {action: Deny, to: [{namespaces: {}}], protocols: []}",
+            "line 9: `protocols` is empty: list at least one",
+        ),
+        (
+            "egress:\n- {action: Deny, to: [{namespaces: {}}], protocols: [{tcp: }]}",
+            "line 9: an item of `protocols` speaks of one protocol: write one of `tcp`, `udp`, `sctp` or `destinationNamedPort`",
+        ),
+        (
+            "egress:\n- {action: Deny, to: [{networks: [10.0.0.0/8]}], protocols: [{destinationNamedPort: http}]}",
+            "line 9: networks have no ports with names: make two rules of it",
         ),
         (
             "egress:\n- {to: [{namespaces: {}}]}",

@@ -214,6 +214,28 @@ fn what_we_would_not_enforce_refuses_the_policy_and_no_other() {
 }
 
 #[test]
+fn a_refused_policy_governs_every_direction_that_it_may_have_meant() {
+    for (spec, governs) in [
+        ("egress: {to: []}", [true, true]),
+        ("egress: [x]", [true, true]),
+        ("egress: []", [true, false]),
+        ("policyTypes: [Egress]", [false, true]),
+        ("policyTypes: Egress", [true, true]),
+        ("policyTypes: [Ingress]\nEgress: []", [true, true]),
+        ("policyTypes: [Egress]\nloging: []", [false, true]),
+    ] {
+        // The last field refuses it in any case, without saying anything of directions.
+        let parsed = parse("f.yaml", &policy(&format!("{spec}\npodSelector: []")));
+        let Object::Policy(policy) = &parsed.objects[0].object else {
+            panic!("{spec}")
+        };
+        assert!(policy.refused.is_some(), "{spec}");
+        let part = &policy.parts[0];
+        assert_eq!([part.ingress, part.egress], governs, "{spec}");
+    }
+}
+
+#[test]
 fn all_mistakes_of_a_file_come_at_once_in_the_order_of_the_file() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: 7}\n---\nkind: x\n";
     assert_eq!(

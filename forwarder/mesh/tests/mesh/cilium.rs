@@ -61,11 +61,23 @@ fn endpoints_are_of_the_policys_namespace_and_cluster_unless_they_say_otherwise(
 }
 
 #[test]
-fn the_subject_is_always_of_the_policys_own_namespace() {
-    let elsewhere = "endpointSelector: {matchLabels: {\"k8s:io.kubernetes.pod.namespace\": y, app: a}}\ningress: [{}]";
+fn the_subject_is_of_the_policys_own_namespace() {
+    let own = "endpointSelector: {matchLabels: {\"k8s:io.kubernetes.pod.namespace\": x, app: a}}\ningress: [{}]";
     check(
-        &[&policy(elsewhere)],
+        &[&policy(own)],
         &["y/b ! x/a 80/TCP", "y/b > x/b 80/TCP", "x/a > y/a 80/TCP"],
+    );
+    let mut mesh = mesh();
+    let other = own.replace("namespace\": x", "namespace\": y");
+    mesh.write(1, "c.yaml", &policy(&other));
+    let said = mesh.says("CiliumNetworkPolicy", "c");
+    assert!(
+        said.starts_with("refused: line 5: `endpointSelector` names another"),
+        "{said}"
+    );
+    assert_flows(
+        &mesh,
+        &["y/b ! x/a 80/TCP", "y/b ! x/b 80/TCP", "x/a > y/a 80/TCP"],
     );
 }
 
@@ -360,6 +372,30 @@ fn what_is_not_enforced_is_refused_with_its_place_and_denied() {
             "line 7: \"Shout\" is no type of ICMP",
         ),
         (
+            "ingress:\n- toPorts: [{ports: [{protocol: TCP}]}]",
+            "line 7: an item of `ports` has no `port`",
+        ),
+        (
+            "ingress:\n- toPorts: [{ports: [{port: -a}]}]",
+            "line 7: `port`: \"-a\" is no port, and no name of one",
+        ),
+        (
+            "ingress:\n- {fromEndpoints: [{}], fromCIDR: [203.0.113.0/24]}",
+            "line 7: `fromCIDR` beside `fromEndpoints` is not enforced: make two rules",
+        ),
+        (
+            "ingressDeny:\n- {fromEntities: [all], icmps: [{}]}",
+            "line 7: an item of `icmps` has no `fields`",
+        ),
+        (
+            "ingressDeny:\n- icmps: [{fields: [{type: Redirect}]}]",
+            "line 7: an error of ICMP cannot be denied apart from its flow",
+        ),
+        (
+            "ingress:\n- fromCIDR: [\"::ffff:10.0.0.0/24\"]",
+            "line 7: an item of `fromCIDR`: \"::ffff:10.0.0.0/24\" is not a prefix",
+        ),
+        (
             "ingress:\n- toPorts: [{}]",
             "line 7: an item of `toPorts` has no `ports`",
         ),
@@ -377,6 +413,35 @@ fn what_is_not_enforced_is_refused_with_its_place_and_denied() {
             &["x/b ! x/a 80/TCP", "x/a > y/a 80/TCP", "x/a > z/a 80/TCP"],
         );
     }
+}
+
+#[test]
+fn what_may_have_been_meant_for_either_direction_is_denied_in_both() {
+    for rules in [
+        "ingress: [{fromEntities: [all]}]\negressdeny: [{toCIDR: [10.0.0.0/8]}]",
+        "ingress: [{fromEntities: [all]}]\nenableDefaultDeny: true",
+        "ingress: [{fromEntities: [all]}]\nenableDefaultDeny: {Egress: true}",
+    ] {
+        check(
+            &[&all(rules)],
+            &["x/a ! y/a 80/TCP", "y/a ! x/a 80/TCP", "y/a > z/a 80/TCP"],
+        );
+    }
+    for rules in [
+        "egress: nobody",
+        "egress: [nobody]",
+        "egressDeny: [{toServices: [{k8sService: {serviceName: a}}]}]",
+    ] {
+        check(
+            &[&all(rules)],
+            &["x/a ! y/a 80/TCP", "y/a > z/a 80/TCP", "y/a > x/a 80/TCP"],
+        );
+    }
+    let specs = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c, namespace: x}\nspec: {endpointSelector: {matchLabels: {app: a}}, ingress: [{}]}\nspecs: {}\n";
+    check(
+        &[specs],
+        &["x/b ! y/a 80/TCP", "y/a ! x/b 80/TCP", "y/a > z/a 80/TCP"],
+    );
 }
 
 #[test]
