@@ -6,7 +6,7 @@ use std::sync::Arc;
 use config::{Place, Problem};
 use datapath::Snapshot;
 use packet::Prefix;
-use policy::{Endpoint, Identity, Labels, PolicyTable};
+use policy::{Endpoint, Identity, Labels, Policy, PolicyTable};
 
 use crate::codec::Parsed;
 use crate::host_view::HostView;
@@ -145,6 +145,13 @@ impl World {
         self.files
             .values()
             .all(|file| !file.applied.is_empty() || file.problems.is_empty())
+    }
+
+    /// The own cluster's policies as the last [`World::compile`] translated them, for who judges by
+    /// [`policy::reference`]; none before the first.
+    pub fn policies(&self) -> &[Policy] {
+        let last = self.last.as_ref();
+        last.map_or(&[], |last| &last.plan.policies)
     }
 
     /// What follows from all that is known. The epoch rises by one if the snapshot differs from the
