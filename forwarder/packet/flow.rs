@@ -21,8 +21,8 @@ pub mod protocol {
 /// The five-tuple of a packet, as it stands in the packet.
 ///
 /// TCP, UDP and SCTP have their ports here; ICMP echo has its identifier in both, so that the
-/// reverse of a request's flow is its reply's; other ICMP questions and answers have [`icmp_ports`];
-/// everything else has zeros.
+/// reverse of a request's flow is its reply's; other ICMP questions and answers have numbers for
+/// their types, so that each type is a flow of its own; everything else has zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flow {
     /// Source address.
