@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tunnel::PublicKey;
 
 use crate::crew::{Crew, Hopeless};
+use crate::explain::Explainer;
 use crate::node;
 use findings::Finding;
 use host::{Host, HostError};
@@ -32,6 +33,8 @@ use server::{Request, Server, ServerError};
 use sources::{Seen, Watch};
 
 pub(crate) use server::remove_stale;
+#[cfg(test)]
+pub(crate) use server::{Request as AskedOfControl, Server as Socket};
 pub(crate) use sources::is_manifest;
 
 /// How long a burst of changes is gathered before it is compiled: far under the second in which a
@@ -82,6 +85,8 @@ pub struct Control {
     pub(crate) host: Option<Host>,
     /// What is wrong with the host's rules, if anything: shown, and tried again with each change.
     pub(crate) host_problem: Option<String>,
+    /// Answers about what is compiled; made when somebody asks, for each change once.
+    explainer: Option<Arc<Explainer>>,
     /// What was said of the objects already.
     found: BTreeSet<Finding>,
     /// Snapshots that a worker may still hold: it must not be the one to free them.
@@ -111,6 +116,7 @@ impl Control {
             mtu: Arc::default(),
             host: None,
             host_problem: None,
+            explainer: None,
             found,
             passed: VecDeque::new(),
         })
@@ -231,6 +237,7 @@ impl Control {
             && compiled.host == self.compiled.host;
         let moved = compiled.snapshot.nodes != self.compiled.snapshot.nodes;
         self.compiled = compiled;
+        self.explainer = None;
         self.found = findings::log_new(&self.compiled, &self.found);
         if same {
             return;
@@ -296,8 +303,11 @@ impl Control {
                 // Who asked may have hung up.
                 let _ = answer.send(report::status(self));
             }
-            Request::Explain(question, answer) => {
-                let _ = answer.send(crate::explain::explain(&self.compiled, &question));
+            Request::Explain(answer) => {
+                let compiled = &self.compiled;
+                let new = || Arc::new(Explainer::new(Arc::clone(compiled)));
+                let explainer = self.explainer.get_or_insert_with(new);
+                let _ = answer.send(Arc::clone(explainer));
             }
         }
     }

@@ -13,6 +13,7 @@
 //!   `helpers`.
 //! - [`control`] feeds what it reads (manifests, health) to the world, and gives what the world
 //!   compiles to the host's rules and to the workers.
+//! - [`explain`] asks the data path's judgements about flows that nobody has begun.
 //! - [`wireguard`] is a plain interface for `wg`, by the same worker.
 //! - [`cli`] has one file per verb.
 //! - `lab` measures tunnels in network namespaces of this machine: ours and others, in turn.

@@ -38,6 +38,9 @@ pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result
         .ok_or("the node hung up without an answer")?;
     if head.split_whitespace().nth(1) == Some("200") {
         Ok(body.to_owned())
+    } else if body.trim().is_empty() {
+        let status = head.lines().next().unwrap_or_default();
+        Err(format!("the node answers {status}; is it of another version?").into())
     } else {
         Err(body.trim().to_owned().into())
     }

@@ -1,15 +1,13 @@
 //! `farlane explain`.
 
-use std::io::{BufRead, Write};
+mod batch;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-
-use mesh::Compiled;
 
 use super::{Failure, Socket, ask};
 use crate::control::Control;
-use crate::explain::{Answer, Question, explain};
+use crate::explain::{Answer, Explainer, Question};
 
 /// Show the decision for a new flow, and each step to it
 #[derive(Debug, clap::Args)]
@@ -38,18 +36,20 @@ pub(super) struct Explain {
 
 /// Whom the questions go to.
 enum Oracle {
-    Files(Arc<Compiled>),
+    Files(Box<Explainer>),
     Node(PathBuf),
 }
 
 impl Explain {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let oracle = match &self.config {
-            Some(file) => Oracle::Files(compile(file)?),
+            Some(file) => Oracle::Files(Box::new(read(file)?)),
             None => Oracle::Node(self.socket.socket.clone()),
         };
         if self.batch {
-            return batch(&oracle);
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            batch::answer(&oracle, input, output)?;
+            return Ok(ExitCode::SUCCESS);
         }
         let (Some(from), Some(to), Some(port)) = (&self.from, &self.to, &self.port) else {
             return Err("name --from, --to and --port".into());
@@ -74,7 +74,7 @@ impl Explain {
 impl Oracle {
     fn ask(&self, question: &Question) -> Result<Answer, Failure> {
         match self {
-            Oracle::Files(compiled) => Ok(explain(compiled, question)?),
+            Oracle::Files(explainer) => Ok(explainer.answer(question)?),
             Oracle::Node(socket) => {
                 let body = serde_json::to_string(question)?;
                 Ok(serde_json::from_str(&ask::ask(
@@ -85,26 +85,10 @@ impl Oracle {
     }
 }
 
-fn batch(oracle: &Oracle) -> Result<ExitCode, Failure> {
-    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
-    for (number, line) in std::io::stdin().lock().lines().enumerate() {
-        let line = line?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let place = |error: &dyn std::fmt::Display| format!("line {}: {error}", number + 1);
-        let question = serde_json::from_str(&line).map_err(|error| place(&error))?;
-        let answer = oracle.ask(&question).map_err(|error| place(&error))?;
-        serde_json::to_writer(&mut output, &answer)?;
-        output.write_all(b"\n")?;
-    }
-    output.flush()?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// What the files of a node say, as `run` would read them.
-fn compile(file: &Path) -> Result<Arc<Compiled>, Failure> {
-    Ok(Control::read_only(super::load(file)?)?)
+fn read(file: &Path) -> Result<Explainer, Failure> {
+    let compiled = Control::read_only(super::load(file)?)?;
+    Ok(Explainer::new(compiled))
 }
 
 fn parse_port(text: &str) -> Result<(u16, String), Failure> {

@@ -3,25 +3,32 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::report::Status;
-use crate::explain::{Answer, Question};
+use crate::explain::{BATCH_BYTES, Explainer, Question};
+
+/// Batches that are answered at once: the cores are the workers' first of all, and each batch holds
+/// memory for its answers.
+const BATCHES: usize = 1;
 
 /// Something that only the control thread can answer.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// `GET /status`.
     Status(oneshot::Sender<Status>),
-    /// `POST /explain`.
-    Explain(Question, oneshot::Sender<Result<Answer, String>>),
+    /// `POST /explain` and `POST /explain/batch`: whom to ask about what is in force.
+    Explain(oneshot::Sender<Arc<Explainer>>),
 }
 
 /// Why the socket could not be made.
@@ -51,7 +58,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`].
-    pub(super) fn listen(
+    pub(crate) fn listen(
         path: &Path,
         requests: mpsc::Sender<Request>,
     ) -> Result<Server, ServerError> {
@@ -68,10 +75,15 @@ impl Server {
         remove_stale(path).map_err(io)?;
         let listener = UnixListener::bind(path).map_err(io)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
+        let limit = DefaultBodyLimit::max(BATCH_BYTES);
         let router = Router::new()
             .route("/status", get(status))
             .route("/explain", post(explain))
-            .with_state(requests);
+            .route("/explain/batch", post(explain_batch).layer(limit))
+            .with_state(Asked {
+                requests,
+                batches: Arc::new(Semaphore::new(BATCHES)),
+            });
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the socket is no longer served");
@@ -107,32 +119,49 @@ pub(crate) fn remove_stale(path: &Path) -> std::io::Result<bool> {
     }
 }
 
-async fn status(State(requests): State<mpsc::Sender<Request>>) -> Response {
-    let (answer, answered) = oneshot::channel();
-    if requests.send(Request::Status(answer)).await.is_err() {
-        return ending();
-    }
-    answered
-        .await
-        .map_or_else(|_| ending(), |status| Json(status).into_response())
+/// What every handler has.
+#[derive(Clone)]
+struct Asked {
+    requests: mpsc::Sender<Request>,
+    batches: Arc<Semaphore>,
 }
 
-async fn explain(
-    State(requests): State<mpsc::Sender<Request>>,
-    Json(question): Json<Question>,
-) -> Response {
-    let (answer, answered) = oneshot::channel();
-    if requests
-        .send(Request::Explain(question, answer))
-        .await
-        .is_err()
-    {
-        return ending();
+impl Asked {
+    /// What control answers; `None` where it answers no more.
+    async fn control<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.ok()?;
+        answered.await.ok()
     }
-    match answered.await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(sentence)) => (StatusCode::BAD_REQUEST, sentence).into_response(),
-        Err(_) => ending(),
+}
+
+async fn status(State(asked): State<Asked>) -> Response {
+    let status = asked.control(Request::Status).await;
+    status.map_or_else(ending, |status| Json(status).into_response())
+}
+
+async fn explain(State(asked): State<Asked>, Json(question): Json<Question>) -> Response {
+    let Some(explainer) = asked.control(Request::Explain).await else {
+        return ending();
+    };
+    match explainer.answer(&question) {
+        Ok(answer) => Json(answer).into_response(),
+        Err(sentence) => (StatusCode::BAD_REQUEST, sentence).into_response(),
+    }
+}
+
+/// JSON lines in and out. A thread of its own answers: control is not to wait for it.
+async fn explain_batch(State(asked): State<Asked>, lines: Bytes) -> Response {
+    let Ok(_permit) = asked.batches.acquire().await else {
+        return ending();
+    };
+    let Some(explainer) = asked.control(Request::Explain).await else {
+        return ending();
+    };
+    let answered = tokio::task::spawn_blocking(move || explainer.answer_body(&lines)).await;
+    match answered {
+        Ok(answers) => ([(CONTENT_TYPE, "application/x-ndjson")], answers).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

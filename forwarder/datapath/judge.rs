@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use balance::{Backend, Frontend, Service};
 use packet::{Address, Flow, Kind, protocol};
-use policy::{Direction, Endpoint, Identity, Party, Question, RuleId, Verdict};
+use policy::{Decision, Direction, Endpoint, Identity, Party, Question, Verdict};
 
 use crate::{Reason, Route, Snapshot};
 
@@ -49,8 +49,8 @@ pub struct Judgement<'a> {
     pub service: Option<&'a Arc<Service>>,
     /// Where the packet really goes: the backend, or the destination as it stands.
     pub destination: (Address, u16),
-    /// The policy rule that decided, where one did.
-    pub rule: Option<RuleId>,
+    /// What the policies were asked about this end, and what they said; `None` where nobody asked.
+    pub asked: Option<(Question<'a>, Decision)>,
     /// Where the destination is (going out), or where answers go (coming in).
     pub route: Route,
     /// Allowed, or the reason why not.
@@ -67,24 +67,34 @@ impl Judgement<'_> {
 impl Snapshot {
     /// Judges a flow where it leaves its source: service, egress policy, route.
     pub fn judge_out(&self, inquiry: &Inquiry) -> Judgement<'_> {
+        self.judge_out_where(inquiry, |address| self.endpoint(address))
+    }
+
+    /// The same where addresses belong to whom `whose` says: to another node its own address is the
+    /// host's, and ours a remote node's.
+    pub fn judge_out_where<'a>(
+        &'a self,
+        inquiry: &Inquiry,
+        whose: impl Fn(Address) -> Option<&'a Arc<Endpoint>>,
+    ) -> Judgement<'a> {
         let flow = &inquiry.flow;
         let mut judgement = Judgement {
-            subject: self.endpoint(flow.source),
+            subject: whose(flow.source),
             peer: None,
             service: None,
             destination: (flow.destination, flow.destination_port),
-            rule: None,
+            asked: None,
             route: Route::Nowhere,
             verdict: Ok(()),
         };
         judgement.verdict = self.translate(inquiry, &mut judgement).and_then(|()| {
             let (destination, port) = judgement.destination;
-            judgement.peer = self.endpoint(destination);
+            judgement.peer = whose(destination);
             judgement.route = self.route(destination);
             let subject = judgement.subject.ok_or(Reason::UnknownSource)?;
             let peer = judgement.peer.ok_or(Reason::UnknownDestination)?;
             self.ask(
-                &mut judgement.rule,
+                &mut judgement.asked,
                 &Question {
                     direction: Direction::Egress,
                     subject: Party {
@@ -105,13 +115,22 @@ impl Snapshot {
 
     /// Judges a flow where it reaches its destination: ingress policy, and the way of its answers.
     pub fn judge_in(&self, inquiry: &Inquiry) -> Judgement<'_> {
+        self.judge_in_where(inquiry, |address| self.endpoint(address))
+    }
+
+    /// The same where addresses belong to whom `whose` says.
+    pub fn judge_in_where<'a>(
+        &'a self,
+        inquiry: &Inquiry,
+        whose: impl Fn(Address) -> Option<&'a Arc<Endpoint>>,
+    ) -> Judgement<'a> {
         let flow = &inquiry.flow;
         let mut judgement = Judgement {
-            subject: self.endpoint(flow.destination),
-            peer: self.endpoint(flow.source),
+            subject: whose(flow.destination),
+            peer: whose(flow.source),
             service: None,
             destination: (flow.destination, flow.destination_port),
-            rule: None,
+            asked: None,
             route: self.route(flow.source),
             verdict: Ok(()),
         };
@@ -123,7 +142,7 @@ impl Snapshot {
                 return Ok(());
             }
             self.ask(
-                &mut judgement.rule,
+                &mut judgement.asked,
                 &Question {
                     direction: Direction::Ingress,
                     subject: Party {
@@ -174,9 +193,13 @@ impl Snapshot {
         Ok(())
     }
 
-    fn ask(&self, rule: &mut Option<RuleId>, question: &Question<'_>) -> Result<(), Reason> {
+    fn ask<'a>(
+        &self,
+        asked: &mut Option<(Question<'a>, Decision)>,
+        question: &Question<'a>,
+    ) -> Result<(), Reason> {
         let decision = self.policy.decide(question);
-        *rule = decision.rule;
+        *asked = Some((*question, decision));
         match (decision.verdict, question.direction) {
             (Verdict::Allow, _) => Ok(()),
             (Verdict::Deny, _) if decision.refused => Err(Reason::PolicyRefused),

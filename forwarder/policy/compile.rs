@@ -222,6 +222,7 @@ fn names(policies: &[Policy]) -> Vec<RuleName> {
             refused: policy.refused.as_deref().map(Arc::from),
             direction: Direction::Ingress,
             index: None,
+            verdict: None,
         };
         let mut counts = [0; 2];
         names.extend(DIRECTIONS.map(|direction| RuleName {
@@ -233,6 +234,7 @@ fn names(policies: &[Policy]) -> Vec<RuleName> {
             names.push(RuleName {
                 direction: entry.direction,
                 index: Some(*count),
+                verdict: Some(entry.verdict),
                 ..whole.clone()
             });
             *count += 1;

@@ -6,7 +6,7 @@ use core::fmt;
 
 use packet::Address;
 
-use crate::{Direction, Identity, PolicyName};
+use crate::{Direction, EntryVerdict, Identity, PolicyName};
 
 /// A container port that has a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -133,6 +133,8 @@ pub struct RuleName {
     /// Its place among the policy's rules of that direction, from 0; `None` for the policy as a
     /// whole, which isolates or is refused.
     pub index: Option<u32>,
+    /// What it says of what it matches; `None` for the policy as a whole.
+    pub verdict: Option<EntryVerdict>,
 }
 
 impl fmt::Display for RuleName {

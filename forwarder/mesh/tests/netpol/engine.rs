@@ -88,7 +88,7 @@ impl Engine {
         let judgements = self.judgements(&inquiry, from, to);
         let ends = [from, to].into_iter().zip(judgements);
         let ends = ends.map(|(pod, judgement)| {
-            let rule = judgement.rule;
+            let rule = judgement.asked.and_then(|(_, decision)| decision.rule);
             let rule = rule.and_then(|rule| self.view(pod).snapshot().policy.rule(rule));
             let rule = rule.map_or_else(|| "no rule".into(), ToString::to_string);
             format!("{}: {:?} by {rule}", PODS[pod].2, judgement.verdict)
