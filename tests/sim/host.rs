@@ -452,7 +452,8 @@ impl Host {
     }
 }
 
-fn settings(node: usize, keys: &[Vec<PublicKey>]) -> mesh::Settings {
+/// What a node is told of itself and the clusters.
+pub fn settings(node: usize, keys: &[Vec<PublicKey>]) -> mesh::Settings {
     let cluster = cluster_of(node);
     let others = (0..CLUSTERS).filter(|other| *other != cluster);
     mesh::Settings {
