@@ -258,12 +258,6 @@ pub(crate) const ERRORS: &[Difference] = &[
         why: FROM_THE_SERVICE,
     },
     Difference {
-        scripts: &["udp: redirect *", "tcp: redirect *"],
-        family: V4,
-        ways: &[KernelDrops],
-        why: "the kernel lets no redirect about a translated packet pass; ours still does",
-    },
-    Difference {
         scripts: &["*whose: the error has a wrong checksum"],
         family: BOTH,
         ways: &[KernelDrops],
