@@ -195,7 +195,7 @@ fn error(from: IpAddr, to: IpAddr, kind: &Kind, quote: &[u8]) -> Packet {
     Packet::icmp(from, to, kind.0, kind.1, kind.2, quote)
 }
 
-/// A conversation that both ends have taken part in.
+/// A conversation that both ends have taken part in; what they said last has not been acknowledged.
 fn known(talk: &Talk) -> Vec<Step> {
     if talk.protocol == UDP {
         return vec![client(talk.forward()), backend(talk.reply())];
@@ -204,6 +204,8 @@ fn known(talk: &Talk) -> Vec<Step> {
         client(talk.sent((1_000, 0), SYN, b"")),
         backend(talk.answered((5_000, 1_001), SYN | ACK, b"")),
         client(talk.sent((1_001, 5_001), ACK, b"")),
+        client(talk.forward()),
+        backend(talk.reply()),
     ]
 }
 

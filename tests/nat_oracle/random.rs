@@ -94,7 +94,11 @@ fn datagrams(talk: &Talk, chance: &mut Chance) -> Vec<Step> {
             backend(packet)
         });
         if chance.below(3) == 0 {
-            steps.push(error(talk, &talk.arrived(), &talk.returned(), chance));
+            let quoted = match from_client {
+                true => Packet::udp(talk.client, talk.backend, &payload),
+                false => Packet::udp(talk.asked, talk.client, &payload),
+            };
+            steps.push(error(talk, &quoted, chance));
         }
     }
     steps
@@ -134,11 +138,11 @@ fn connection(talk: &Talk, chance: &mut Chance) -> Vec<Step> {
         let (segment, quoted) = match who {
             0 => (
                 talk.sent(numbers, flags, &payload),
-                [talk.arrived(), talk.returned()],
+                Packet::tcp(talk.client, talk.backend, numbers, flags, &payload),
             ),
             _ => (
                 talk.answered(numbers, flags, &payload),
-                [talk.arrived(), talk.returned()],
+                Packet::tcp(talk.asked, talk.client, numbers, flags, &payload),
             ),
         };
         let segment = chance.dress(segment);
@@ -152,7 +156,7 @@ fn connection(talk: &Talk, chance: &mut Chance) -> Vec<Step> {
         ends[1 - who].seen = ends[who].next;
         ends[who].has_ended |= flags & FIN != 0;
         if chance.below(3) == 0 {
-            steps.push(error(talk, &quoted[0], &quoted[1], chance));
+            steps.push(error(talk, &quoted, chance));
         }
         if flags & RST != 0 {
             break;
@@ -161,26 +165,19 @@ fn connection(talk: &Talk, chance: &mut Chance) -> Vec<Step> {
     steps
 }
 
-/// An error about a packet that one end has received, from that end.
-fn error(talk: &Talk, arrived: &Packet, returned: &Packet, chance: &mut Chance) -> Step {
+/// An error about a packet that has just come to one end, as it came there, from that end.
+fn error(talk: &Talk, quoted: &Packet, chance: &mut Chance) -> Step {
     let (kind, code) = match talk.family {
         Family::V4 => chance.pick(&[(3, 0), (3, 1), (3, 3), (3, 4), (3, 13), (11, 0), (12, 0)]),
         Family::V6 => chance.pick(&[(1, 0), (1, 3), (1, 4), (2, 0), (3, 0), (4, 1)]),
     };
-    let quote = |packet: &Packet, chance: &mut Chance| {
-        let mut bytes = packet.bytes();
-        let header = bytes.len() - packet.transport.len();
-        let kept = chance.pick(&[8, 12, 20, 27, 64, 1_000]);
-        bytes.truncate(header + kept);
-        bytes
-    };
-    if chance.below(2) == 0 {
-        let bytes = quote(arrived, chance);
-        let error = Packet::icmp(talk.backend.0, talk.client.0, kind, code, 1_400, &bytes);
-        backend(chance.dress(error))
+    let mut quote = quoted.clone().ttl(63).bytes();
+    let header = quote.len() - quoted.transport.len();
+    quote.truncate(header + chance.pick(&[8, 12, 20, 27, 64, 1_000]));
+    let error = |from, to| Packet::icmp(from, to, kind, code, 1_400, &quote);
+    if quoted.from == talk.client.0 {
+        backend(chance.dress(error(talk.backend.0, talk.client.0)))
     } else {
-        let bytes = quote(returned, chance);
-        let error = Packet::icmp(talk.client.0, talk.asked.0, kind, code, 1_400, &bytes);
-        client(chance.dress(error))
+        client(chance.dress(error(talk.client.0, talk.asked.0)))
     }
 }

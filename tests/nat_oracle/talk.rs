@@ -98,7 +98,7 @@ impl Talk {
         }
     }
 
-    /// What the client sends, with some payload.
+    /// What the client sends, with some payload: of TCP the first segment after the opening.
     pub(crate) fn forward(&self) -> Packet {
         self.packet(self.client, self.asked)
     }
@@ -132,7 +132,15 @@ impl Talk {
         const PAYLOAD: &[u8] = b"some bytes of payload";
         match self.protocol {
             UDP => Packet::udp(from, to, PAYLOAD),
-            TCP => Packet::tcp(from, to, (1_001, 5_001), crate::forge::ACK, PAYLOAD),
+            TCP => {
+                // Neither acknowledges what the other says here: both are under way at once.
+                let numbers = if from == self.client {
+                    (1_001, 5_001)
+                } else {
+                    (5_001, 1_001)
+                };
+                Packet::tcp(from, to, numbers, crate::forge::ACK, PAYLOAD)
+            }
             other => panic!("no payload for protocol {other}"),
         }
     }
