@@ -66,6 +66,8 @@ reasons! {
     FlowTableFull = "flowTableFull";
     /// Its answers could not be told from those of another living flow.
     FlowClash = "flowClash";
+    /// A redirect about a translated packet: the route of its backend is none of the service's.
+    Redirect = "redirect";
     /// The time to live has run out.
     TimeExceeded = "timeExceeded";
     /// Larger than the tunnel can carry.

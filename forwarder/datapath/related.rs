@@ -50,6 +50,9 @@ impl Pass<'_> {
             self.flows.at(slot).destination,
         );
         if let Some(frontend) = frontend {
+            if is_redirect(&packet) {
+                return self.out.drop(packet, Reason::Redirect);
+            }
             let flow = packet.header().flow;
             match role {
                 Role::Reply => {
@@ -75,4 +78,12 @@ impl Pass<'_> {
             Err((reason, _)) => self.out.drop(packet, reason),
         }
     }
+}
+
+/// Whether an ICMP error is IPv4's redirect (RFC 792), which says by which router the destination of the quoted packet
+/// is reached. That of ICMPv6 is no error.
+fn is_redirect(error: &Packet) -> bool {
+    const REDIRECT: u8 = 5;
+    let header = error.header();
+    header.is_v4() && error.bytes()[usize::from(header.transport)] == REDIRECT
 }
