@@ -11,6 +11,7 @@ use tunnel::{Inner, Lane, Unopened};
 
 use crate::answers::Answers;
 use crate::flow_table::FlowTable;
+use crate::fragments::Fragments;
 use crate::lanes::{Lanes, Via};
 use crate::pass::Pass;
 use crate::paths::Paths;
@@ -68,6 +69,7 @@ pub struct Forwarder {
     pub(crate) probes: Probes,
     paths: Paths,
     flows: FlowTable,
+    fragments: Fragments,
     answers: Answers,
     share: Share,
     settings: Settings,
@@ -107,6 +109,7 @@ impl Forwarder {
             probes: Probes::new(settings.probe_interval, settings.probe_count, identifier),
             paths: Paths::new(settings.mtu, of_paths, settings.secret),
             flows: FlowTable::new(flows, settings.secret),
+            fragments: Fragments::new(flows > 0, settings.secret),
             answers: Answers::new(),
             share,
             settings,
@@ -315,6 +318,7 @@ impl Forwarder {
         Some(Pass {
             snapshot,
             flows: &mut self.flows,
+            fragments: &mut self.fragments,
             lanes: &mut self.lanes,
             answers: &mut self.answers,
             share: self.share,

@@ -72,8 +72,12 @@ reasons! {
     PacketTooBig = "packetTooBig";
     /// No peer is known that reaches the destination.
     NoPeer = "noPeer";
-    /// A fragment cannot be sent to a service.
+    /// A packet without a port cannot be sent to a service, nor a fragment whose first has not come.
     ServiceFragment = "serviceFragment";
+    /// A fragment that came twice, or that overlaps another one of its datagram.
+    FragmentOverlap = "fragmentOverlap";
+    /// A fragment of a datagram that has more gaps than are kept account of.
+    FragmentGaps = "fragmentGaps";
     /// Every buffer is in use.
     NoBuffer = "noBuffer";
     /// The queue towards the pods is full.
