@@ -126,6 +126,9 @@ impl Pass<'_> {
             Ok(hop) => hop,
             Err((reason, complaint)) => return self.complain(packet, reason, complaint),
         };
+        if frontend.is_some() && packet.lacks_checksum_v6() {
+            return self.out.drop(packet, Reason::NoChecksum);
+        }
         let flags = packet.header().tcp_flags;
         self.flows.at(slot).touch(role, flags, self.now.time);
         if flags & SYN != 0 {

@@ -62,6 +62,8 @@ reasons! {
     Hairpin = "hairpin";
     /// An answer, or an error, to a flow that is not known.
     NoFlow = "noFlow";
+    /// UDP over IPv6 without a checksum, to or from a service: it cannot be translated.
+    NoChecksum = "noChecksum";
     /// The flow table is full.
     FlowTableFull = "flowTableFull";
     /// Its answers could not be told from those of another living flow.
