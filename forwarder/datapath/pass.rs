@@ -10,6 +10,7 @@ use crate::fragments::Fragments;
 use crate::judge::{Inquiry, Judgement};
 use crate::lanes::{Lanes, Via};
 use crate::paths::Paths;
+use crate::snapshot::is_routed;
 use crate::{Crossing, Key, Origin, Outbox, Reason, Route, Share, Side, Snapshot};
 
 /// All that a packet meets on its way: a few references, so that the parts of the
@@ -246,6 +247,9 @@ impl Pass<'_> {
             Side::In => snapshot.judge_in(&inquiry),
         };
         judgement.verdict?;
+        if !is_routed(&header.flow) {
+            return Err(Reason::NotRouted);
+        }
         let mut conversation = enter(snapshot, side, header.flow, &judgement, self.now)
             .ok_or(Reason::UnknownSource)?;
         if let Some(old) = pinned {

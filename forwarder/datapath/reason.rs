@@ -42,6 +42,8 @@ reasons! {
     NotOurs = "notOurs";
     /// The source is not an address that this side may send from.
     ForgedSource = "forgedSource";
+    /// A broadcast, multicast or IPv6 link-local address, between which no router sends anything on.
+    NotRouted = "notRouted";
     /// Nobody is known to have the source address.
     UnknownSource = "unknownSource";
     /// Nobody is known to have the destination address.
