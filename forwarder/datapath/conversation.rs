@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
-use packet::{Address, Time, protocol};
+use packet::{Address, Sequence, Time, protocol};
 use policy::Identity;
 
+use crate::under_way::UnderWay;
 use crate::{Key, Reason, Route};
 
 /// TCP, both ways seen: RFC 5382 §5 wants at least 2 h 4 min.
@@ -75,6 +76,8 @@ pub(crate) struct Conversation {
     pub epoch: u64,
     /// The snapshot that routed the answers.
     pub reply_epoch: u64,
+    /// What is under way of TCP in each direction, by [`Role`].
+    pub under_way: [UnderWay; 2],
     /// How far it has come.
     pub stage: Stage,
     /// Whether an answer was ever seen.
@@ -86,13 +89,37 @@ pub(crate) struct Conversation {
     pub last_seen: Time,
 }
 
-impl Conversation {
-    /// Notes that a packet of it passed.
+impl Role {
+    /// The other direction.
     #[inline]
-    pub(crate) fn touch(&mut self, role: Role, tcp_flags: u8, now: Time) {
+    pub(crate) const fn opposite(self) -> Role {
+        match self {
+            Role::Forward => Role::Reply,
+            Role::Reply => Role::Forward,
+        }
+    }
+}
+
+impl Conversation {
+    /// Notes that a packet of it passed; `sequence` are a TCP segment's numbers.
+    #[inline]
+    pub(crate) fn touch(
+        &mut self,
+        role: Role,
+        tcp_flags: u8,
+        sequence: Option<Sequence>,
+        now: Time,
+    ) {
         if self.stage == Stage::Replaced {
             // Nobody asks any more: answers alone do not keep it.
             return;
+        }
+        if let Some(sequence) = sequence {
+            let opening = self.stage == Stage::Opening;
+            self.under_way[role as usize].sent(&sequence, tcp_flags, opening);
+            if let Some(number) = sequence.acknowledged {
+                self.under_way[role.opposite() as usize].acknowledged(number);
+            }
         }
         self.last_seen = now;
         if role == Role::Reply {

@@ -35,6 +35,7 @@ mod related;
 mod share;
 mod snapshot;
 mod sparse;
+mod under_way;
 
 pub use crossing::{Crossing, Origin};
 pub use forwarder::{Forwarder, Settings};

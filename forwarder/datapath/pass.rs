@@ -131,7 +131,8 @@ impl Pass<'_> {
             return self.out.drop(packet, Reason::NoChecksum);
         }
         let flags = packet.header().tcp_flags;
-        self.flows.at(slot).touch(role, flags, self.now.time);
+        let (conversation, sequence) = (self.flows.at(slot), packet.sequence());
+        conversation.touch(role, flags, sequence, self.now.time);
         if flags & SYN != 0 {
             self.clamp(&mut packet, route);
         }
@@ -261,6 +262,7 @@ impl Pass<'_> {
                 // The address belongs to somebody else now: what was agreed with the other is void.
                 return Err(Reason::NoFlow);
             }
+            conversation.under_way = old.under_way;
             conversation.stage = old.stage;
             conversation.replied = old.replied;
         }
@@ -507,6 +509,7 @@ fn enter(
         reply_route: Route::Nowhere,
         epoch: snapshot.epoch,
         reply_epoch: snapshot.epoch,
+        under_way: Default::default(),
         stage: Stage::Opening,
         replied: false,
         cut: None,

@@ -64,6 +64,8 @@ reasons! {
     Hairpin = "hairpin";
     /// An answer, or an error, to a flow that is not known.
     NoFlow = "noFlow";
+    /// An ICMP error about a TCP segment that cannot be under way.
+    WrongSequence = "wrongSequence";
     /// A packet-too-big message of less than 1,280 bytes, which every path of IPv6 carries.
     MtuTooSmall = "mtuTooSmall";
     /// UDP over IPv6 without a checksum, to or from a service: it cannot be translated.

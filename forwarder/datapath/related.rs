@@ -54,10 +54,16 @@ impl Pass<'_> {
         else {
             return self.out.drop(packet, Reason::NoFlow);
         };
-        let (frontend, backend) = (
-            self.flows.at(slot).frontend,
-            self.flows.at(slot).destination,
-        );
+        let conversation = self.flows.at(slot);
+        let (frontend, backend) = (conversation.frontend, conversation.destination);
+        // The quoted packet went the other way.
+        let under_way = &conversation.under_way[role.opposite() as usize];
+        if packet
+            .embedded_sequence()
+            .is_some_and(|number| !under_way.holds(number))
+        {
+            return self.out.drop(packet, Reason::WrongSequence);
+        }
         if let Some(frontend) = frontend {
             let flow = packet.header().flow;
             match role {

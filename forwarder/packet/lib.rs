@@ -32,6 +32,7 @@ mod quote;
 mod resegment;
 mod rewrite;
 mod segment;
+mod sequence;
 mod tcp_options;
 mod time;
 
@@ -53,4 +54,5 @@ pub use piece::Piece;
 pub use prefix::{Prefix, PrefixError};
 pub use prefix_map::PrefixMap;
 pub use segment::Segmenter;
+pub use sequence::Sequence;
 pub use time::{Now, Time};

@@ -32,6 +32,14 @@ impl Packet {
         self.quote().map(|quote| quote.flow)
     }
 
+    /// The sequence number of the TCP segment that this ICMP error quotes; `None` where it quotes
+    /// something else.
+    pub fn embedded_sequence(&self) -> Option<u32> {
+        let quote = self.quote()?;
+        let quoted = &self.buf.as_slice()[usize::from(self.header.payload)..];
+        (quote.flow.protocol == protocol::TCP).then(|| be32(quoted, quote.transport + 4))
+    }
+
     /// What an ICMPv6 "packet too big" says that passes, in bytes (RFC 4443 §3.2); `None` where
     /// this is none.
     pub fn too_big_v6(&self) -> Option<u32> {
