@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use packet::{Coalescer, Datagrams, Frame, Header, Kind, Now, Packet, Time};
+use packet::{Coalescer, Datagrams, Fragment, Frame, Header, Kind, Now, Packet, Time};
 use tunnel::{Inner, Lane, Unopened};
 
 use crate::answers::Answers;
@@ -350,7 +350,8 @@ impl Forwarder {
         self.coalesced = coalesced;
     }
 
-    /// An echo between nodes is answered or noted before any policy; the rest is given back.
+    /// An echo between nodes is answered or noted before any policy; the rest is given back, a
+    /// fragment of one too, which only the host can put together.
     fn for_this_node(
         &mut self,
         now: Now,
@@ -362,7 +363,8 @@ impl Forwarder {
             return Some(packet);
         };
         let header = packet.header();
-        let echo = matches!(header.kind, Kind::EchoRequest | Kind::EchoReply);
+        let echo = matches!(header.kind, Kind::EchoRequest | Kind::EchoReply)
+            && header.fragment == Fragment::No;
         if !echo || !snapshot.own.addresses.contains(&header.flow.destination) {
             return Some(packet);
         }

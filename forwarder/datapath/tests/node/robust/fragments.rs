@@ -360,6 +360,24 @@ fn fragments_to_a_service_reach_the_backend_of_their_first_and_answers_come_from
     }
 }
 
+#[test]
+fn a_long_echo_to_a_node_is_put_together_and_answered_by_its_host() {
+    let mut world = World::new();
+    let mut ends = Ends::new(Way::Across, false);
+    ends.far = vec![192, 0, 2, 2];
+    let echo = ends.echo(&[5; 92]);
+    for (from, to) in [(0, 48), (48, 100)] {
+        world.send(1, &echo.fragment(7, from, to, to < 100));
+        assert_eq!(world.delivered(2).len(), 1);
+    }
+    world.send(1, &echo.bytes());
+    assert!(
+        world.delivered(2).is_empty(),
+        "a short one is answered before any host"
+    );
+    assert_eq!(world.delivered(1).len(), 1);
+}
+
 fn read_header(bytes: &[u8]) -> packet::Header {
     packet::Header::parse(bytes).expect("a packet of ours")
 }
