@@ -16,6 +16,6 @@ mod limits;
 mod mutated;
 mod prefixes;
 mod sources;
-mod stage;
+pub(crate) mod stage;
 mod sums;
 mod table;

@@ -131,7 +131,8 @@ pub(crate) fn flows(ends: &Ends) -> Vec<Row> {
     ];
     if !ends.v6 {
         let redirect = ends.reverse().icmp(5, 1, [10, 1, 0, 9], &bytes).bytes();
-        // RFC 1122 §3.2.2.2: a host takes one from its first gateway only, which this is not.
+        // A known difference: RFC 1122 §3.2.2.2 has a host take one from its first gateway only, which
+        // this is not. Hosts see to that themselves, and facts/robustness does not ask it of us.
         rows.push(known().far(redirect, Outcome::Forwarded));
     }
     rows
@@ -145,6 +146,8 @@ pub(crate) fn sizes(ends: &Ends) -> Vec<Row> {
             .icmp(kind, code, mtu.to_be_bytes(), &datagram.bytes())
     };
     let mut rows = Vec::new();
+    // IPv4's links may carry as little as 68 bytes (RFC 1191 §3), and zero comes from a router that
+    // does not say (§5): what a host makes of that is its own business.
     for mtu in [0, 68, 576, 1_279, 1_280, 1_400, u32::from(u16::MAX)] {
         let ignored = ends.v6 && mtu < 1_280;
         let outcome = if ignored {
