@@ -1,13 +1,13 @@
 //! One packet's way through the judgements: out of its source, in to its destination.
 
-use packet::{Complaint, Flow, Fragment, Header, Kind, Now, Packet};
+use packet::{Complaint, Fragment, Header, Kind, Now, Packet};
 
 use crate::answers::Answers;
-use crate::conversation::{ACK, Conversation, Role, SYN, Stage};
+use crate::conversation::{ACK, Conversation, Role, SYN, Stage, answers_go, enter};
 use crate::cut::cut;
 use crate::flow_table::{FlowTable, Refused};
 use crate::fragments::Fragments;
-use crate::judge::{Inquiry, Judgement};
+use crate::judge::Inquiry;
 use crate::lanes::{Lanes, Via};
 use crate::paths::Paths;
 use crate::snapshot::is_routed;
@@ -462,59 +462,4 @@ fn is_of_role(header: &Header, role: Role) -> bool {
         Kind::EchoReply => role == Role::Reply,
         _ => true,
     }
-}
-
-/// Where the answers of a conversation go on to.
-fn answers_go(snapshot: &Snapshot, conversation: &Conversation) -> Route {
-    let client = conversation.forward.flow.source;
-    match conversation.forward.side {
-        Side::Out if snapshot.own.addresses.contains(&client) => Route::Own,
-        Side::Out => Route::Pod,
-        Side::In => snapshot.route(client),
-    }
-}
-
-/// The conversation that an allowing judgement begins.
-fn enter(
-    snapshot: &Snapshot,
-    side: Side,
-    flow: Flow,
-    judgement: &Judgement<'_>,
-    now: Now,
-) -> Option<Conversation> {
-    let (subject, peer) = judgement.identities()?;
-    let (address, port) = judgement.destination;
-    let translated = Flow {
-        destination: address,
-        destination_port: port,
-        ..flow
-    };
-    let frontend = judgement
-        .service
-        .map(|_| (flow.destination, flow.destination_port));
-    let mut conversation = Conversation {
-        forward: Key { flow, side },
-        reply: Key {
-            flow: translated.reverse(),
-            side: side.opposite(),
-        },
-        subject,
-        peer,
-        frontend,
-        destination: judgement.destination,
-        forward_route: match side {
-            Side::Out => judgement.route,
-            Side::In => snapshot.route(flow.destination),
-        },
-        reply_route: Route::Nowhere,
-        epoch: snapshot.epoch,
-        reply_epoch: snapshot.epoch,
-        under_way: Default::default(),
-        stage: Stage::Opening,
-        replied: false,
-        cut: None,
-        last_seen: now.time,
-    };
-    conversation.reply_route = answers_go(snapshot, &conversation);
-    Some(conversation)
 }
