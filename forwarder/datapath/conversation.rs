@@ -2,10 +2,12 @@
 
 use core::time::Duration;
 
-use packet::{Address, Time, protocol};
+use packet::{Address, Flow, Now, Sequence, Time, protocol};
 use policy::Identity;
 
-use crate::{Key, Reason, Route};
+use crate::judge::Judgement;
+use crate::under_way::UnderWay;
+use crate::{Key, Reason, Route, Side, Snapshot};
 
 /// TCP, both ways seen: RFC 5382 §5 wants at least 2 h 4 min.
 pub(crate) const ESTABLISHED: Duration = Duration::from_secs(8_000);
@@ -75,6 +77,8 @@ pub(crate) struct Conversation {
     pub epoch: u64,
     /// The snapshot that routed the answers.
     pub reply_epoch: u64,
+    /// What is under way of TCP in each direction, by [`Role`].
+    pub under_way: [UnderWay; 2],
     /// How far it has come.
     pub stage: Stage,
     /// Whether an answer was ever seen.
@@ -86,13 +90,37 @@ pub(crate) struct Conversation {
     pub last_seen: Time,
 }
 
-impl Conversation {
-    /// Notes that a packet of it passed.
+impl Role {
+    /// The other direction.
     #[inline]
-    pub(crate) fn touch(&mut self, role: Role, tcp_flags: u8, now: Time) {
+    pub(crate) const fn opposite(self) -> Role {
+        match self {
+            Role::Forward => Role::Reply,
+            Role::Reply => Role::Forward,
+        }
+    }
+}
+
+impl Conversation {
+    /// Notes that a packet of it passed; `sequence` are a TCP segment's numbers.
+    #[inline]
+    pub(crate) fn touch(
+        &mut self,
+        role: Role,
+        tcp_flags: u8,
+        sequence: Option<Sequence>,
+        now: Time,
+    ) {
         if self.stage == Stage::Replaced {
             // Nobody asks any more: answers alone do not keep it.
             return;
+        }
+        if let Some(sequence) = sequence {
+            let opening = self.stage == Stage::Opening;
+            self.under_way[role as usize].sent(&sequence, tcp_flags, opening);
+            if let Some(number) = sequence.acknowledged {
+                self.under_way[role.opposite() as usize].acknowledged(number);
+            }
         }
         self.last_seen = now;
         if role == Role::Reply {
@@ -140,4 +168,59 @@ impl Conversation {
             Role::Reply => self.reply_route,
         }
     }
+}
+
+/// Where the answers of a conversation go on to.
+pub(crate) fn answers_go(snapshot: &Snapshot, conversation: &Conversation) -> Route {
+    let client = conversation.forward.flow.source;
+    match conversation.forward.side {
+        Side::Out if snapshot.own.addresses.contains(&client) => Route::Own,
+        Side::Out => Route::Pod,
+        Side::In => snapshot.route(client),
+    }
+}
+
+/// The conversation that an allowing judgement begins.
+pub(crate) fn enter(
+    snapshot: &Snapshot,
+    side: Side,
+    flow: Flow,
+    judgement: &Judgement<'_>,
+    now: Now,
+) -> Option<Conversation> {
+    let (subject, peer) = judgement.identities()?;
+    let (address, port) = judgement.destination;
+    let translated = Flow {
+        destination: address,
+        destination_port: port,
+        ..flow
+    };
+    let frontend = judgement
+        .service
+        .map(|_| (flow.destination, flow.destination_port));
+    let mut conversation = Conversation {
+        forward: Key { flow, side },
+        reply: Key {
+            flow: translated.reverse(),
+            side: side.opposite(),
+        },
+        subject,
+        peer,
+        frontend,
+        destination: judgement.destination,
+        forward_route: match side {
+            Side::Out => judgement.route,
+            Side::In => snapshot.route(flow.destination),
+        },
+        reply_route: Route::Nowhere,
+        epoch: snapshot.epoch,
+        reply_epoch: snapshot.epoch,
+        under_way: Default::default(),
+        stage: Stage::Opening,
+        replied: false,
+        cut: None,
+        last_seen: now.time,
+    };
+    conversation.reply_route = answers_go(snapshot, &conversation);
+    Some(conversation)
 }

@@ -295,6 +295,7 @@ mod tests {
             reply_route: Route::Pod,
             epoch: 1,
             reply_epoch: 1,
+            under_way: Default::default(),
             stage: if replied {
                 Stage::Established
             } else {

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use packet::{Coalescer, Datagrams, Frame, Header, Kind, Now, Packet, Time};
+use packet::{Coalescer, Datagrams, Fragment, Frame, Header, Kind, Now, Packet, Time};
 use tunnel::{Inner, Lane, Unopened};
 
 use crate::answers::Answers;
 use crate::flow_table::FlowTable;
+use crate::fragments::Fragments;
 use crate::lanes::{Lanes, Via};
 use crate::pass::Pass;
 use crate::paths::Paths;
@@ -68,6 +69,7 @@ pub struct Forwarder {
     pub(crate) probes: Probes,
     paths: Paths,
     flows: FlowTable,
+    fragments: Fragments,
     answers: Answers,
     share: Share,
     settings: Settings,
@@ -107,6 +109,7 @@ impl Forwarder {
             probes: Probes::new(settings.probe_interval, settings.probe_count, identifier),
             paths: Paths::new(settings.mtu, of_paths, settings.secret),
             flows: FlowTable::new(flows, settings.secret),
+            fragments: Fragments::new(flows > 0, settings.secret),
             answers: Answers::new(),
             share,
             settings,
@@ -315,6 +318,7 @@ impl Forwarder {
         Some(Pass {
             snapshot,
             flows: &mut self.flows,
+            fragments: &mut self.fragments,
             lanes: &mut self.lanes,
             answers: &mut self.answers,
             share: self.share,
@@ -346,7 +350,8 @@ impl Forwarder {
         self.coalesced = coalesced;
     }
 
-    /// An echo between nodes is answered or noted before any policy; the rest is given back.
+    /// An echo between nodes is answered or noted before any policy; the rest is given back, a
+    /// fragment of one too, which only the host can put together.
     fn for_this_node(
         &mut self,
         now: Now,
@@ -358,7 +363,8 @@ impl Forwarder {
             return Some(packet);
         };
         let header = packet.header();
-        let echo = matches!(header.kind, Kind::EchoRequest | Kind::EchoReply);
+        let echo = matches!(header.kind, Kind::EchoRequest | Kind::EchoReply)
+            && header.fragment == Fragment::No;
         if !echo || !snapshot.own.addresses.contains(&header.flow.destination) {
             return Some(packet);
         }

@@ -1,13 +1,26 @@
 //! Between the workers of a node: what is whose, and what is asked again of what crosses.
 
-use packet::{Address, Complaint, Packet};
+use packet::{Address, Complaint, Flow, Packet};
 
 use crate::conversation::SYN;
 use crate::cut::cut;
 use crate::pass::Pass;
-use crate::{Crossing, Origin, Reason, Route};
+use crate::{Crossing, Origin, Reason, Route, Side};
 
 impl Pass<'_> {
+    /// Where a packet that a TUN gave is judged, and which of its ends is this node's.
+    pub(crate) fn side(&self, flow: &Flow) -> Result<(Side, Address), Reason> {
+        match (
+            self.snapshot.route(flow.source),
+            self.snapshot.route(flow.destination),
+        ) {
+            (Route::Pod | Route::Own, _) => Ok((Side::Out, flow.source)),
+            (Route::World, Route::Pod | Route::Own) => Ok((Side::In, flow.destination)),
+            (Route::World, _) => Err(Reason::NotOurs),
+            (Route::Node(_) | Route::Nowhere, _) => Err(Reason::ForgedSource),
+        }
+    }
+
     /// Gives a packet from a TUN back if its flow's end is this worker's; else it crosses, once.
     pub(crate) fn if_owned(&mut self, end: Address, packet: Packet) -> Option<Packet> {
         let owner = self.share.worker_of(end);

@@ -3,9 +3,9 @@
 //!
 //! A packet meets, in this order: `forwarder` (parse) → `pass` (flow table; on a miss or a new
 //! epoch `judge`) → translation → `lanes` (seal); from the wire `inbound` (open, source, coalesce)
-//! → `pass` → translation → the pods. Where a part of this is another worker's, by the [`Share`] of
-//! addresses, it goes there as a [`Crossing`]. Every way out is a queue of the [`Outbox`] or a
-//! [`Reason`].
+//! → `pass` → translation → the pods. A fragment goes through `pieces`, to be judged as its first
+//! was. Where a part of this is another worker's, by the [`Share`] of addresses, it goes there as a
+//! [`Crossing`]. Every way out is a queue of the [`Outbox`] or a [`Reason`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod cut;
 mod flow_table;
 mod foresight;
 mod forwarder;
+mod fragments;
 mod handover;
 mod inbound;
 mod judge;
@@ -27,12 +28,14 @@ mod outbox;
 mod pass;
 mod path_size;
 mod paths;
+mod pieces;
 mod probe;
 mod reason;
 mod related;
 mod share;
 mod snapshot;
 mod sparse;
+mod under_way;
 
 pub use crossing::{Crossing, Origin};
 pub use forwarder::{Forwarder, Settings};

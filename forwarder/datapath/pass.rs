@@ -1,14 +1,16 @@
 //! One packet's way through the judgements: out of its source, in to its destination.
 
-use packet::{Complaint, Flow, Kind, Now, Packet};
+use packet::{Complaint, Fragment, Header, Kind, Now, Packet};
 
 use crate::answers::Answers;
-use crate::conversation::{ACK, Conversation, Role, SYN, Stage};
+use crate::conversation::{ACK, Conversation, Role, SYN, Stage, answers_go, enter};
 use crate::cut::cut;
 use crate::flow_table::{FlowTable, Refused};
-use crate::judge::{Inquiry, Judgement};
+use crate::fragments::Fragments;
+use crate::judge::Inquiry;
 use crate::lanes::{Lanes, Via};
 use crate::paths::Paths;
+use crate::snapshot::is_routed;
 use crate::{Crossing, Key, Origin, Outbox, Reason, Route, Share, Side, Snapshot};
 
 /// All that a packet meets on its way: a few references, so that the parts of the
@@ -16,6 +18,7 @@ use crate::{Crossing, Key, Origin, Outbox, Reason, Route, Share, Side, Snapshot}
 pub(crate) struct Pass<'a> {
     pub snapshot: &'a Snapshot,
     pub flows: &'a mut FlowTable,
+    pub fragments: &'a mut Fragments,
     pub lanes: &'a mut Lanes,
     pub answers: &'a mut Answers,
     pub share: Share,
@@ -35,6 +38,9 @@ impl Pass<'_> {
         if packet.header().kind == Kind::IcmpError {
             return self.error_from_pods(packet);
         }
+        if packet.header().fragment != Fragment::No {
+            return self.piece_from_pods(packet);
+        }
         // A known flow needs no look at its source: it was looked at when it began, and the host's
         // rules have proven since that the packet came by its pod's own interface. It is known to
         // its owner only.
@@ -42,16 +48,9 @@ impl Pass<'_> {
         if let Some(found) = self.flows.find(&key(Side::Out), self.now.time) {
             return self.forward(packet, Side::Out, Some(found));
         }
-        let (side, owner) = match (
-            self.snapshot.route(flow.source),
-            self.snapshot.route(flow.destination),
-        ) {
-            (Route::Pod | Route::Own, _) => (Side::Out, flow.source),
-            (Route::World, Route::Pod | Route::Own) => (Side::In, flow.destination),
-            (Route::World, _) => return self.out.drop(packet, Reason::NotOurs),
-            (Route::Node(_) | Route::Nowhere, _) => {
-                return self.out.drop(packet, Reason::ForgedSource);
-            }
+        let (side, owner) = match self.side(&flow) {
+            Ok(found) => found,
+            Err(reason) => return self.out.drop(packet, reason),
         };
         let Some(packet) = self.if_owned(owner, packet) else {
             return;
@@ -93,6 +92,9 @@ impl Pass<'_> {
         if packet.header().kind == Kind::IcmpError {
             return self.related(packet, Side::In);
         }
+        if packet.header().fragment != Fragment::No {
+            return self.follow(packet, Side::In);
+        }
         let key = Key {
             flow: packet.header().flow,
             side: Side::In,
@@ -102,8 +104,19 @@ impl Pass<'_> {
     }
 
     /// Finds or begins the conversation of a packet, translates it and sends it on.
-    fn forward(&mut self, mut packet: Packet, side: Side, found: Option<(u32, Role)>) {
-        let (slot, role) = match self.conversation(&packet, side, found) {
+    fn forward(&mut self, packet: Packet, side: Side, found: Option<(u32, Role)>) {
+        let judged = self.conversation(packet.header(), side, found);
+        self.go_on(packet, side, judged);
+    }
+
+    /// Translates a packet as the conversation says that it belongs to, and sends it on.
+    pub(crate) fn go_on(
+        &mut self,
+        mut packet: Packet,
+        side: Side,
+        judged: Result<(u32, Role), Reason>,
+    ) {
+        let (slot, role) = match judged {
             Ok(found) => found,
             Err(reason) => return self.refuse(packet, reason),
         };
@@ -114,8 +127,12 @@ impl Pass<'_> {
             Ok(hop) => hop,
             Err((reason, complaint)) => return self.complain(packet, reason, complaint),
         };
+        if frontend.is_some() && packet.lacks_checksum_v6() {
+            return self.out.drop(packet, Reason::NoChecksum);
+        }
         let flags = packet.header().tcp_flags;
-        self.flows.at(slot).touch(role, flags, self.now.time);
+        let (conversation, sequence) = (self.flows.at(slot), packet.sequence());
+        conversation.touch(role, flags, sequence, self.now.time);
         if flags & SYN != 0 {
             self.clamp(&mut packet, route);
         }
@@ -138,46 +155,47 @@ impl Pass<'_> {
     }
 
     /// The conversation that a packet belongs to, judged by the current snapshot.
-    fn conversation(
+    pub(crate) fn conversation(
         &mut self,
-        packet: &Packet,
+        header: &Header,
         side: Side,
         found: Option<(u32, Role)>,
     ) -> Result<(u32, Role), Reason> {
         let epoch = self.snapshot.epoch;
         if let Some((_, role)) = found
-            && !is_of_role(packet, role)
+            && !is_of_role(header, role)
         {
-            self.judge_alone(packet, side)?;
+            self.judge_alone(header, side)?;
         }
         let slot = match found {
             Some((slot, Role::Forward)) => {
                 let conversation = self.flows.at(slot);
                 let over = conversation.stage == Stage::Closing || conversation.cut.is_some();
-                if over && opens(packet) {
+                if over && opens(header) {
                     self.flows.remove(slot);
-                    self.begin(packet, side, None)?
+                    self.begin(header, side, None)?
                 } else if conversation.epoch == epoch {
                     conversation.cut.map_or(Ok(slot), Err)?
                 } else {
-                    self.judge_again(packet, side, slot)?
+                    self.judge_again(header, side, slot)?
                 }
             }
             Some((slot, Role::Reply)) => {
                 let snapshot = self.snapshot;
                 let conversation = self.flows.at(slot);
                 if let Some(reason) = conversation.cut {
-                    if !opens(packet) {
+                    if !opens(header) {
                         return Err(reason);
                     }
                     self.flows.remove(slot);
-                    return Ok((self.begin(packet, side, None)?, Role::Forward));
+                    return Ok((self.begin(header, side, None)?, Role::Forward));
                 }
                 if conversation.reply_epoch != epoch && conversation.stage == Stage::Replaced {
                     let old = conversation.clone();
                     self.flows.remove(slot);
-                    let kind = packet.header().kind;
-                    let still = self.still_allowed(&old, kind).ok_or(Reason::NoFlow)?;
+                    let still = self
+                        .still_allowed(&old, header.kind)
+                        .ok_or(Reason::NoFlow)?;
                     self.flows.keep_answers(still, self.now.time);
                     let found = self.flows.find(&old.reply, self.now.time);
                     return found.ok_or(Reason::NoFlow);
@@ -188,14 +206,13 @@ impl Pass<'_> {
                 }
                 return Ok((slot, Role::Reply));
             }
-            None => self.begin(packet, side, None)?,
+            None => self.begin(header, side, None)?,
         };
         Ok((slot, Role::Forward))
     }
 
     /// Judges a packet by itself, whatever is known of its flow.
-    fn judge_alone(&self, packet: &Packet, side: Side) -> Result<(), Reason> {
-        let header = packet.header();
+    fn judge_alone(&self, header: &Header, side: Side) -> Result<(), Reason> {
         let inquiry = Inquiry {
             flow: header.flow,
             kind: header.kind,
@@ -211,11 +228,10 @@ impl Pass<'_> {
     /// Judges a flow that no conversation is known of, and enters it.
     fn begin(
         &mut self,
-        packet: &Packet,
+        header: &Header,
         side: Side,
         pinned: Option<&Conversation>,
     ) -> Result<u32, Reason> {
-        let header = packet.header();
         let answers = header.kind == Kind::EchoReply || header.tcp_flags & (SYN | ACK) == SYN | ACK;
         if answers && pinned.is_none() {
             return Err(Reason::NoFlow);
@@ -223,7 +239,7 @@ impl Pass<'_> {
         let inquiry = Inquiry {
             flow: header.flow,
             kind: header.kind,
-            begins: header.kind != Kind::Tcp || opens(packet),
+            begins: header.kind != Kind::Tcp || opens(header),
             pinned: pinned.and_then(|c| c.frontend.map(|_| c.destination)),
         };
         let snapshot = self.snapshot;
@@ -232,6 +248,9 @@ impl Pass<'_> {
             Side::In => snapshot.judge_in(&inquiry),
         };
         judgement.verdict?;
+        if !is_routed(&header.flow) {
+            return Err(Reason::NotRouted);
+        }
         let mut conversation = enter(snapshot, side, header.flow, &judgement, self.now)
             .ok_or(Reason::UnknownSource)?;
         if let Some(old) = pinned {
@@ -243,6 +262,7 @@ impl Pass<'_> {
                 // The address belongs to somebody else now: what was agreed with the other is void.
                 return Err(Reason::NoFlow);
             }
+            conversation.under_way = old.under_way;
             conversation.stage = old.stage;
             conversation.replied = old.replied;
         }
@@ -255,10 +275,10 @@ impl Pass<'_> {
     }
 
     /// Judges a known flow by a new snapshot. What is not allowed any more is kept as cut.
-    fn judge_again(&mut self, packet: &Packet, side: Side, slot: u32) -> Result<u32, Reason> {
+    fn judge_again(&mut self, header: &Header, side: Side, slot: u32) -> Result<u32, Reason> {
         let old = self.flows.at(slot).clone();
         self.flows.remove(slot);
-        let judged = self.continue_or_begin(packet, side, &old);
+        let judged = self.continue_or_begin(header, side, &old);
         if let Err(reason) = judged
             && !matches!(reason, Reason::FlowTableFull | Reason::FlowClash)
         {
@@ -277,28 +297,28 @@ impl Pass<'_> {
     /// been answered never moves.
     fn continue_or_begin(
         &mut self,
-        packet: &Packet,
+        header: &Header,
         side: Side,
         old: &Conversation,
     ) -> Result<u32, Reason> {
-        let is_tcp = packet.header().kind == Kind::Tcp;
+        let is_tcp = header.kind == Kind::Tcp;
         let stays = old.replied && (is_tcp || self.lives(old));
         if !stays {
-            let new = self.begin(packet, side, None)?;
+            let new = self.begin(header, side, None)?;
             // What the old backend still answers comes from the service, too. Not for TCP: the client
             // is opening a connection to another.
             let moved = self.flows.at(new).destination != old.destination;
             if moved
                 && !is_tcp
-                && let Some(still) = self.still_allowed(old, packet.header().kind)
+                && let Some(still) = self.still_allowed(old, header.kind)
             {
                 self.flows.keep_answers(still, self.now.time);
             }
             return Ok(new);
         }
-        match self.begin(packet, side, Some(old)) {
+        match self.begin(header, side, Some(old)) {
             // Somebody else's now: it may begin anew, if a flow may begin with this packet.
-            Err(Reason::NoFlow) => self.begin(packet, side, None),
+            Err(Reason::NoFlow) => self.begin(header, side, None),
             other => other,
         }
     }
@@ -429,71 +449,17 @@ pub(crate) struct Hop {
 
 /// Whether a packet opens a TCP connection.
 #[inline]
-fn opens(packet: &Packet) -> bool {
-    packet.header().tcp_flags & (SYN | ACK) == SYN
+fn opens(header: &Header) -> bool {
+    header.tcp_flags & (SYN | ACK) == SYN
 }
 
 /// Whether a packet does what its role in the conversation is. Both ends may ask each other by echoes
 /// with one identifier: then one end's questions look like answers, and must not pass as such.
 #[inline]
-fn is_of_role(packet: &Packet, role: Role) -> bool {
-    match packet.header().kind {
+fn is_of_role(header: &Header, role: Role) -> bool {
+    match header.kind {
         Kind::EchoRequest => role == Role::Forward,
         Kind::EchoReply => role == Role::Reply,
         _ => true,
     }
-}
-
-/// Where the answers of a conversation go on to.
-fn answers_go(snapshot: &Snapshot, conversation: &Conversation) -> Route {
-    let client = conversation.forward.flow.source;
-    match conversation.forward.side {
-        Side::Out if snapshot.own.addresses.contains(&client) => Route::Own,
-        Side::Out => Route::Pod,
-        Side::In => snapshot.route(client),
-    }
-}
-
-/// The conversation that an allowing judgement begins.
-fn enter(
-    snapshot: &Snapshot,
-    side: Side,
-    flow: Flow,
-    judgement: &Judgement<'_>,
-    now: Now,
-) -> Option<Conversation> {
-    let (subject, peer) = judgement.identities()?;
-    let (address, port) = judgement.destination;
-    let translated = Flow {
-        destination: address,
-        destination_port: port,
-        ..flow
-    };
-    let frontend = judgement
-        .service
-        .map(|_| (flow.destination, flow.destination_port));
-    let mut conversation = Conversation {
-        forward: Key { flow, side },
-        reply: Key {
-            flow: translated.reverse(),
-            side: side.opposite(),
-        },
-        subject,
-        peer,
-        frontend,
-        destination: judgement.destination,
-        forward_route: match side {
-            Side::Out => judgement.route,
-            Side::In => snapshot.route(flow.destination),
-        },
-        reply_route: Route::Nowhere,
-        epoch: snapshot.epoch,
-        reply_epoch: snapshot.epoch,
-        stage: Stage::Opening,
-        replied: false,
-        cut: None,
-        last_seen: now.time,
-    };
-    conversation.reply_route = answers_go(snapshot, &conversation);
-    Some(conversation)
 }

@@ -42,6 +42,8 @@ reasons! {
     NotOurs = "notOurs";
     /// The source is not an address that this side may send from.
     ForgedSource = "forgedSource";
+    /// A broadcast, multicast or IPv6 link-local address, between which no router sends anything on.
+    NotRouted = "notRouted";
     /// Nobody is known to have the source address.
     UnknownSource = "unknownSource";
     /// Nobody is known to have the destination address.
@@ -62,6 +64,12 @@ reasons! {
     Hairpin = "hairpin";
     /// An answer, or an error, to a flow that is not known.
     NoFlow = "noFlow";
+    /// An ICMP error about a TCP segment that cannot be under way.
+    WrongSequence = "wrongSequence";
+    /// A packet-too-big message of less than 1,280 bytes, which every path of IPv6 carries.
+    MtuTooSmall = "mtuTooSmall";
+    /// UDP over IPv6 without a checksum, to or from a service: it cannot be translated.
+    NoChecksum = "noChecksum";
     /// The flow table is full.
     FlowTableFull = "flowTableFull";
     /// Its answers could not be told from those of another living flow.
@@ -74,8 +82,12 @@ reasons! {
     PacketTooBig = "packetTooBig";
     /// No peer is known that reaches the destination.
     NoPeer = "noPeer";
-    /// A fragment cannot be sent to a service.
+    /// A packet without a port cannot be sent to a service, nor a fragment whose first has not come.
     ServiceFragment = "serviceFragment";
+    /// A fragment that came twice, or that overlaps another one of its datagram.
+    FragmentOverlap = "fragmentOverlap";
+    /// A fragment of a datagram that has more gaps than are kept account of.
+    FragmentGaps = "fragmentGaps";
     /// Every buffer is in use.
     NoBuffer = "noBuffer";
     /// The queue towards the pods is full.

@@ -3,6 +3,7 @@
 use packet::Packet;
 
 use crate::conversation::Role;
+use crate::cut::LEAST_V6;
 use crate::pass::Pass;
 use crate::{Key, Reason, Route, Side};
 
@@ -36,6 +37,14 @@ impl Pass<'_> {
         let Some(quoted) = quoted else {
             return self.out.drop(packet, Reason::NoFlow);
         };
+        // RFC 8201 §4: it is no path's, and would have the sender make fragments of nothing
+        // (RFC 8021 §3).
+        if packet
+            .too_big_v6()
+            .is_some_and(|mtu| mtu < u32::from(LEAST_V6))
+        {
+            return self.out.drop(packet, Reason::MtuTooSmall);
+        }
         let key = Key {
             flow: quoted.reverse(),
             side,
@@ -45,10 +54,16 @@ impl Pass<'_> {
         else {
             return self.out.drop(packet, Reason::NoFlow);
         };
-        let (frontend, backend) = (
-            self.flows.at(slot).frontend,
-            self.flows.at(slot).destination,
-        );
+        let conversation = self.flows.at(slot);
+        let (frontend, backend) = (conversation.frontend, conversation.destination);
+        // The quoted packet went the other way.
+        let under_way = &conversation.under_way[role.opposite() as usize];
+        if packet
+            .embedded_sequence()
+            .is_some_and(|number| !under_way.holds(number))
+        {
+            return self.out.drop(packet, Reason::WrongSequence);
+        }
         if let Some(frontend) = frontend {
             if is_redirect(&packet) {
                 return self.out.drop(packet, Reason::Redirect);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use balance::ServiceTable;
-use packet::{Address, PrefixMap};
+use packet::{Address, Flow, PrefixMap};
 use policy::{Endpoint, PolicyTable};
 use tunnel::PublicKey;
 
@@ -119,4 +119,19 @@ impl Snapshot {
             .copied()
             .find(|own| own.is_v4() == other.is_v4())
     }
+}
+
+/// Whether any router would send packets between these addresses on: none does to a broadcast
+/// (RFC 1812 §5.3.5.1), and none from or to one link only (RFC 4291 §2.5.6). To a group one that
+/// routes groups would, which we do not. IPv4's 169.254/16 is let through: clouds answer there.
+pub(crate) fn is_routed(flow: &Flow) -> bool {
+    let is_of_one_link = |address: &Address| {
+        let octets = address.octets();
+        octets[0] == 0xfe && octets[1] & 0xc0 == 0x80
+    };
+    let is_for_many = match flow.destination.v4() {
+        Some(v4) => v4[0] >= 224,
+        None => flow.destination.octets()[0] == 0xff,
+    };
+    !is_for_many && !is_of_one_link(&flow.source) && !is_of_one_link(&flow.destination)
 }

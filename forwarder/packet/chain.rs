@@ -92,6 +92,25 @@ pub(crate) fn quoted_v6(packet: &[u8], first: u8) -> Option<(u8, usize)> {
     chain.readable.then_some((chain.number, chain.at))
 }
 
+/// Where the fragment header of a checked IPv6 packet is, if it has one.
+#[cold]
+pub(crate) fn fragment_header(packet: &[u8]) -> Option<usize> {
+    let (mut number, mut at) = (packet[6], 40);
+    for _ in 0..=EXTENSIONS_MAX {
+        let [next, length] = *packet.get(at..)?.first_chunk::<2>()?;
+        let length = usize::from(length);
+        let size = match number {
+            FRAGMENT => return Some(at),
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6 => (length + 1) * 8,
+            protocol::AH => (length + 2) * 4,
+            _ => return None,
+        };
+        at += size;
+        number = next;
+    }
+    None
+}
+
 /// Where the extension headers end.
 struct Chain {
     /// The header that is none of them.

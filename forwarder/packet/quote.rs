@@ -2,9 +2,9 @@
 
 use crate::checksum::Sum;
 use crate::flow::icmp_ports;
-use crate::header::{Fragment, Kind, be16, icmp_kind};
+use crate::header::{Fragment, Kind, be16, be32, icmp_kind};
 use crate::rewrite::{End, adjust, adjust_udp, has_pseudo_header, write_address};
-use crate::{Address, Flow, Packet, protocol};
+use crate::{Address, Flow, Header, Packet, protocol};
 
 /// What is known of a quoted packet, with places in bytes from the start of its IP header.
 #[derive(Clone, Copy)]
@@ -30,6 +30,31 @@ impl Packet {
     /// no ICMP error, or the quote has no ports where there should be some.
     pub fn embedded(&self) -> Option<Flow> {
         self.quote().map(|quote| quote.flow)
+    }
+
+    /// The sequence number of the TCP segment that this ICMP error quotes; `None` where it quotes
+    /// something else.
+    pub fn embedded_sequence(&self) -> Option<u32> {
+        let quote = self.quote()?;
+        let quoted = &self.buf.as_slice()[usize::from(self.header.payload)..];
+        (quote.flow.protocol == protocol::TCP).then(|| be32(quoted, quote.transport + 4))
+    }
+
+    /// What an ICMPv6 "packet too big" says that passes, in bytes (RFC 4443 §3.2); `None` where
+    /// this is none.
+    pub fn too_big_v6(&self) -> Option<u32> {
+        const PACKET_TOO_BIG: u8 = 2;
+        let Header {
+            kind,
+            fragment,
+            transport,
+            ..
+        } = self.header;
+        if self.header.is_v4() || kind != Kind::IcmpError || fragment == Fragment::Later {
+            return None;
+        }
+        let at = usize::from(transport);
+        (self.bytes()[at] == PACKET_TOO_BIG).then(|| be32(self.bytes(), at + 4))
     }
 
     /// Gives the quoted packet another source; for a quoted echo `port` is the identifier. The

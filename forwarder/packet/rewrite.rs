@@ -33,6 +33,17 @@ impl Packet {
         self.set_end(End::Destination, address, port);
     }
 
+    /// Whether this is UDP over IPv6 without a checksum, which only the ends of a tunnel may send
+    /// each other (RFC 6936 §5): nothing would tell that a translation went wrong.
+    #[inline]
+    pub fn lacks_checksum_v6(&self) -> bool {
+        if self.header.is_v4() || self.header.kind != Kind::Udp {
+            return false;
+        }
+        let at = usize::from(self.header.transport) + usize::from(UDP_CHECKSUM);
+        self.offload.checksum == Checksum::Complete && be16(self.bytes(), at) == 0
+    }
+
     /// Counts down the time to live or hop limit, which is over 1 beforehand.
     pub fn decrement_ttl(&mut self) {
         debug_assert!(self.header.ttl > 1, "who lets a packet die answers it");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   pods 10.1.0.1 … 4 ── node 1, 192.0.2.1 ── wire ── node 2, 192.0.2.2 ── pods 10.2.0.1 … 4
-//!                              service 10.96.0.1:80 → port 8080 of its backends
+//!                              service 10.96.0.1:80 and [fd96::1]:80 → port 8080 of its backends
 //! ```
 //!
 //! After every step the books of both nodes must balance (`world::World::settle`).
@@ -13,6 +13,7 @@ mod icmp;
 mod judged;
 mod many;
 mod probed;
+mod robust;
 mod sized;
 mod translated;
 mod workers;

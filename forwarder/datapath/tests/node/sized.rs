@@ -17,7 +17,7 @@ fn path(world: &World) -> PathStatus {
 }
 
 /// Two nodes that have found out that their wire carries so much.
-fn over(carries: usize) -> World {
+pub(crate) fn over(carries: usize) -> World {
     let mut world = World::new();
     world.carries = carries;
     world.pass(Duration::from_secs(6));

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tunnel::PublicKey;
 
 use crate::crews::{Crews, PLAIN, View, key};
+use crate::robust::stage::{Ends, Way};
 use crate::world::{SERVICE, SERVICE_PORT, pod, tcp};
 
 fn ports(bytes: &[u8]) -> (u16, u16) {
@@ -198,6 +199,27 @@ fn a_packet_that_the_kernel_gave_to_the_wrong_worker_reaches_its_owner() {
     for worker in 0..5 {
         let flows = crews.worker(1, worker).forwarder.flows();
         assert_eq!(flows, if worker == owner { 5 } else { 0 });
+    }
+}
+
+#[test]
+fn the_fragments_of_a_datagram_meet_at_the_owner_of_its_pod_whichever_workers_got_them() {
+    let mut crews = Crews::new(5, 4);
+    let (from, to) = apart(4);
+    let mut ends = Ends::new(Way::Across, false);
+    (ends.near, ends.far) = (from.to_vec(), to.to_vec());
+    let whole = ends.udp(&[5; 92]);
+    for (worker, (start, end)) in (0..).zip([(0, 48), (48, 96), (88, 104), (96, 100)]) {
+        let more = start != 96;
+        crews.frame(1, worker, &whole.fragment(7, start, end, more));
+        crews.settle();
+    }
+    assert_eq!(crews.delivered(2).len(), 2, "then two overlap");
+    let owner = crews.owner(from);
+    for worker in 0..5 {
+        let drops = &crews.worker(1, worker).out.drops;
+        let expected = if worker == owner { 2 } else { 0 };
+        assert_eq!(drops.of(Reason::FragmentOverlap), expected);
     }
 }
 

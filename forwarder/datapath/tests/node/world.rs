@@ -16,6 +16,8 @@ use tunnel::{Lane, PrivateKey};
 const BUFFERS: usize = 512;
 pub(crate) const SERVICE: [u8; 4] = [10, 96, 0, 1];
 pub(crate) const SERVICE_PORT: u16 = 80;
+/// The service's other address.
+pub(crate) const SERVICE_V6: [u8; 16] = [0xfd, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// One node: its forwarder, and what its TUN was given.
 pub(crate) struct Host {
@@ -41,6 +43,8 @@ pub(crate) struct World {
     /// Backends by host number and pod number, each with whether it is healthy.
     pub(crate) backends: Vec<(u8, u8, bool)>,
     pub(crate) policies: Vec<Policy>,
+    /// What routers on the wire write into the ECN field of outer packets, if they do.
+    pub(crate) ecn: Option<u8>,
     /// Whether more is always to come, so that what can be made whole waits.
     pub(crate) more: bool,
     epoch: u64,
@@ -112,6 +116,7 @@ impl World {
             moved: false,
             backends: Vec::new(),
             policies: Vec::new(),
+            ecn: None,
             more: false,
             epoch: 0,
         };
@@ -207,31 +212,43 @@ impl World {
         if self.backends.is_empty() {
             return Vec::new();
         }
-        let backend = |(node, number, healthy): &(u8, u8, bool)| Backend {
-            address: Address::from_v4(pod(*node, *number)),
-            port: 8080,
-            cluster: *node,
-            local: *node == own,
-            state: State::Active,
-            healthy: *healthy,
-            weight: 1,
+        let service = |v6: bool| {
+            let backend = |(node, number, healthy): &(u8, u8, bool)| Backend {
+                address: match v6 {
+                    true => Address::from_v6(pod_v6(*node, *number)),
+                    false => Address::from_v4(pod(*node, *number)),
+                },
+                port: 8080,
+                cluster: *node,
+                local: *node == own,
+                state: State::Active,
+                healthy: *healthy,
+                weight: 1,
+            };
+            let backends = self.backends.iter().map(backend).collect();
+            let (name, port) = ("shop/cart".into(), "http".into());
+            Arc::new(Service::new(
+                name,
+                port,
+                Affinity::None,
+                true,
+                backends,
+                251,
+            ))
         };
-        let backends = self.backends.iter().map(backend).collect();
-        let service = Arc::new(Service::new(
-            "shop/cart".into(),
-            "http".into(),
-            Affinity::None,
-            true,
-            backends,
-            251,
-        ));
-        let frontend = |protocol| Frontend {
-            address: Address::from_v4(SERVICE),
-            port: SERVICE_PORT,
-            protocol,
-        };
-        let protocols = [protocol::TCP, protocol::UDP];
-        protocols.map(|p| (frontend(p), service.clone())).into()
+        let addresses = [Address::from_v4(SERVICE), Address::from_v6(SERVICE_V6)];
+        let frontends = addresses.into_iter().flat_map(|address| {
+            let service = service(!address.is_v4());
+            [protocol::TCP, protocol::UDP].map(|protocol| {
+                let frontend = Frontend {
+                    address,
+                    port: SERVICE_PORT,
+                    protocol,
+                };
+                (frontend, service.clone())
+            })
+        });
+        frontends.collect()
     }
 
     /// A pod (or the world) of `node` sends a packet, and everything that follows happens.
@@ -288,6 +305,7 @@ impl World {
         let frames = datagrams.buf.frames() as u64;
         let bytes = datagrams.buf.as_slice().to_vec();
         let stride = datagrams.buf.stride();
+        let ecn = self.ecn.unwrap_or(datagrams.ecn);
         let sender = &mut self.hosts[from];
         sender.out.ledger().sent += frames;
         sender.out.tunnel.arena.put(datagrams.buf);
@@ -298,14 +316,15 @@ impl World {
         let longest = self.carries.saturating_sub(28);
         if bytes.chunks(stride).any(|frame| frame.len() > longest) {
             for frame in bytes.chunks(stride).filter(|frame| frame.len() <= longest) {
-                self.arrive(from, frame, frame.len(), datagrams.ecn);
+                self.arrive(from, frame, frame.len(), ecn);
             }
             return;
         }
-        self.arrive(from, &bytes, stride, datagrams.ecn);
+        self.arrive(from, &bytes, stride, ecn);
     }
 
-    fn arrive(&mut self, from: usize, bytes: &[u8], stride: usize, ecn: u8) {
+    /// A datagram or train of the node at place `from` arrives at the other one.
+    pub(crate) fn arrive(&mut self, from: usize, bytes: &[u8], stride: usize, ecn: u8) {
         let now = self.now;
         let remote = endpoint(self.hosts[from].number);
         let receiver = &mut self.hosts[1 - from];
@@ -327,7 +346,7 @@ impl World {
         }
     }
 
-    fn deliver_to_pods(&mut self, number: usize) {
+    pub(crate) fn deliver_to_pods(&mut self, number: usize) {
         let host = &mut self.hosts[number];
         while let Some(mut packet) = host.out.pods.pop() {
             packet.finish_checksum();
@@ -338,7 +357,7 @@ impl World {
     }
 
     /// The conservation law, and no buffer lost but those that wait.
-    fn balance(&mut self, number: usize) {
+    pub(crate) fn balance(&mut self, number: usize) {
         let host = &mut self.hosts[number];
         let queued = host.out.queued() + host.forwarder.queued();
         let dropped: u64 = host.out.dropped().map(|(_, segments)| segments).sum();

@@ -2,8 +2,8 @@
 //! and stays what its facts say.
 
 use packet::{
-    Address, Arena, Checksum, Coalescer, Complaint, Header, Offload, Packet, Segmentation,
-    SegmentationKind, echo_reply, icmp_error,
+    Address, Arena, Checksum, Coalescer, Complaint, Fragment, Header, Kind, Offload, Packet,
+    Segmentation, SegmentationKind, echo_reply, icmp_error,
 };
 use proptest::prelude::*;
 
@@ -68,6 +68,7 @@ pub(crate) fn handle(bytes: &[u8], offload: Offload) -> Result<(), TestCaseError
         prop_assert_eq!((now.source, now.destination), (other, other));
         prop_assert_eq!(now.protocol, flow.protocol);
     }
+    facts_beside_the_header(&packet)?;
     packet.set_ecn(3);
     if header.ttl > 1 {
         packet.decrement_ttl();
@@ -92,6 +93,26 @@ pub(crate) fn handle(bytes: &[u8], offload: Offload) -> Result<(), TestCaseError
     prop_assert_eq!(again, segments);
     packet.finish_checksum();
     prop_assert_eq!(packet.into_buf().len(), header.length as usize);
+    Ok(())
+}
+
+/// What is read only where it is needed agrees with the rest.
+fn facts_beside_the_header(packet: &Packet) -> Result<(), TestCaseError> {
+    let header = packet.header();
+    let piece = packet.piece();
+    prop_assert_eq!(piece.is_some(), header.fragment != Fragment::No);
+    if let Some(piece) = piece {
+        prop_assert_eq!(piece.start == 0, header.fragment == Fragment::First);
+        prop_assert!(piece.start < piece.end);
+        prop_assert!(piece.last || piece.end.is_multiple_of(8));
+        prop_assert!(u32::from(piece.end - piece.start) < header.length);
+    }
+    prop_assert_eq!(packet.sequence().is_some(), header.kind == Kind::Tcp);
+    let quotes_tcp = packet.embedded().is_some_and(|flow| flow.protocol == 6);
+    prop_assert_eq!(packet.embedded_sequence().is_some(), quotes_tcp);
+    let is_error = header.kind == Kind::IcmpError;
+    prop_assert!(packet.too_big_v6().is_none() || (is_error && !header.is_v4()));
+    prop_assert!(!packet.lacks_checksum_v6() || header.kind == Kind::Udp);
     Ok(())
 }
 
