@@ -61,6 +61,13 @@ pub(crate) const CONNECTIONS: &[Difference] = &[
               it (RFC 9260 §8.4), so that the client opens it anew",
     },
     Difference {
+        scripts: &["udp: without a checksum"],
+        family: V6,
+        ways: &[WeDrop],
+        why: "RFC 8200 §8.1 asks for a checksum, and without one nothing says that a changed address has arrived; the \
+              kernel translates it all the same",
+    },
+    Difference {
         scripts: &["udp: the same ports by the backend's own address"],
         family: BOTH,
         ways: &[WeDrop],
@@ -156,12 +163,6 @@ pub(crate) const HEADERS: &[Difference] = &[
         family: V4,
         ways: &[WeDrop],
         why: NO_HOST,
-    },
-    Difference {
-        scripts: &["*a destination multicast", "*a destination broadcast"],
-        family: V4,
-        ways: &[KernelDrops],
-        why: "what is not in the mesh goes on by the host's own routing, which is the kernel's; so it ends there",
     },
     Difference {
         scripts: &[
@@ -293,17 +294,14 @@ pub(crate) const ERRORS: &[Difference] = &[
 
 const WHOLE: &str = "conntrack makes a datagram whole before any of it passes, and the kernel cuts it again as it was; with us each \
      fragment passes as it comes";
-const QUESTION: &str = "we translate the first fragment to a service, and refuse the others by name (serviceFragment): they have no \
-     ports, and nothing is remembered of the first";
-const ANSWER: &str = "we translate the first fragment of a service's answer; the others have no ports, nothing is remembered of the \
-     first, and they pass as what the backend sends of its own accord";
+const BEFORE: &str = "what comes before the first fragment is not kept: it has no ports, so a service refuses it by name \
+     (serviceFragment), and of an answer it passes as what the backend sends of its own accord";
 
 pub(crate) const FRAGMENTS: &[Difference] = &[
     Difference {
         scripts: &[
-            "plain *: * in order",
-            "echo: two in order",
-            "plain *: the first before the others, which are exchanged",
+            "*: * in order",
+            "*: the first before the others, which are exchanged",
             "plain *: backwards",
         ],
         family: BOTH,
@@ -311,43 +309,63 @@ pub(crate) const FRAGMENTS: &[Difference] = &[
         why: WHOLE,
     },
     Difference {
-        scripts: &["plain *: a tiny first one"],
+        scripts: &["*: one comes twice"],
+        family: BOTH,
+        ways: &[Moment],
+        why: "both take the copy out; else as above",
+    },
+    Difference {
+        scripts: &["question: backwards"],
+        family: BOTH,
+        ways: &[Number],
+        why: BEFORE,
+    },
+    Difference {
+        scripts: &["answer: backwards"],
+        family: BOTH,
+        ways: &[KernelDrops, Number],
+        why: BEFORE,
+    },
+    Difference {
+        scripts: &["*: a tiny first one"],
         family: V4,
         ways: &[Moment],
         why: WHOLE,
     },
     Difference {
-        scripts: &["plain *: a tiny first one"],
+        scripts: &["*: a tiny first one"],
         family: V6,
         ways: &[KernelDrops, Contents],
         why: "the kernel makes it whole, and does not cut again what every link carries in one piece (RFC 8200 §5)",
     },
     Difference {
-        scripts: &["plain *: the * is lost"],
+        scripts: &[
+            "*: the last is lost",
+            "plain *: the first is lost",
+            "answer: the first is lost",
+        ],
         family: BOTH,
         ways: &[KernelDrops],
         why: "what never becomes whole never passes conntrack; with us its receiver waits for it",
     },
     Difference {
-        scripts: &["plain *: one comes twice"],
-        family: BOTH,
-        ways: &[KernelDrops, Number],
-        why: "the kernel takes the copy out; we pass it on",
-    },
-    Difference {
-        scripts: &["plain *: overlapping"],
+        scripts: &["*: overlapping"],
         family: BOTH,
         ways: &[KernelDrops],
-        why: "the kernel drops the whole datagram (RFC 5722); we leave that to its receiver",
+        why: "the kernel drops the whole datagram (RFC 5722), and so do we from the overlap on; what came before has \
+              passed, and never becomes whole",
     },
     Difference {
-        scripts: &["plain *: a length that is no multiple of eight"],
+        scripts: &[
+            "plain *: a length that is no multiple of eight",
+            "answer: a length that is no multiple of eight",
+        ],
         family: V4,
         ways: &[KernelDrops],
         why: "we drop the fragment that cannot be, and the kernel has no whole without it",
     },
     Difference {
-        scripts: &["plain *: an empty one"],
+        scripts: &["*: an empty one"],
         family: BOTH,
         ways: &[KernelDrops],
         why: "we drop the empty fragment, and the kernel has no end of the other",
@@ -365,71 +383,5 @@ pub(crate) const FRAGMENTS: &[Difference] = &[
         ways: &[KernelDrops],
         why: "RFC 7112 lets the kernel drop what has not its whole header in the first fragment, as we do; only the \
               last piece, which has none, passes us",
-    },
-    Difference {
-        scripts: &[
-            "question: * in order",
-            "question: the first before the others, which are exchanged",
-            "question: one comes twice",
-            "question: a tiny first one",
-        ],
-        family: BOTH,
-        ways: &[KernelDrops, WeDrop],
-        why: QUESTION,
-    },
-    Difference {
-        scripts: &["question: backwards"],
-        family: BOTH,
-        ways: &[Number],
-        why: QUESTION,
-    },
-    Difference {
-        scripts: &[
-            "question: the last is lost",
-            "question: overlapping",
-            "question: an empty one",
-        ],
-        family: BOTH,
-        ways: &[KernelDrops],
-        why: QUESTION,
-    },
-    Difference {
-        scripts: &[
-            "answer: * in order",
-            "answer: the first before the others, which are exchanged",
-            "answer: backwards",
-            "answer: one comes twice",
-        ],
-        family: BOTH,
-        ways: &[KernelDrops, Number],
-        why: ANSWER,
-    },
-    Difference {
-        scripts: &["answer: a tiny first one"],
-        family: V4,
-        ways: &[KernelDrops, Number],
-        why: ANSWER,
-    },
-    Difference {
-        scripts: &["answer: a tiny first one"],
-        family: V6,
-        ways: &[KernelDrops, Contents],
-        why: ANSWER,
-    },
-    Difference {
-        scripts: &[
-            "answer: the * is lost",
-            "answer: overlapping",
-            "answer: an empty one",
-        ],
-        family: BOTH,
-        ways: &[KernelDrops],
-        why: ANSWER,
-    },
-    Difference {
-        scripts: &["answer: a length that is no multiple of eight"],
-        family: V4,
-        ways: &[KernelDrops],
-        why: ANSWER,
     },
 ];

@@ -79,7 +79,9 @@ fn datagrams(talk: &Talk, chance: &mut Chance) -> Vec<Step> {
     let mut steps = vec![client(chance.dress(talk.forward()))];
     for _ in 0..chance.below(9) {
         let payload = chance.payload();
-        let (from_client, has_checksum) = (chance.below(2) == 0, chance.below(8) != 0);
+        let from_client = chance.below(2) == 0;
+        // Over IPv6 there is none without (RFC 8200 §8.1).
+        let has_checksum = chance.below(8) != 0 || talk.family == Family::V6;
         let mut packet = match from_client {
             true => Packet::udp(talk.client, talk.asked, &payload),
             false => Packet::udp(talk.backend, talk.client, &payload),
