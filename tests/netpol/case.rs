@@ -1,4 +1,5 @@
 //! The files of this folder, as `README.md` describes them.
+#![allow(dead_code)] // each test uses its own part
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
