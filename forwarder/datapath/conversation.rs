@@ -116,6 +116,10 @@ impl Conversation {
             return;
         }
         if let Some(sequence) = sequence {
+            if tcp_flags & RST != 0 && self.under_way[role as usize].is_blind(sequence.start) {
+                // Its receiver ignores it, and so it ends nothing here.
+                return;
+            }
             let opening = self.stage == Stage::Opening;
             self.under_way[role as usize].sent(&sequence, tcp_flags, opening);
             if let Some(number) = sequence.acknowledged {

@@ -454,12 +454,9 @@ fn opens(header: &Header) -> bool {
 }
 
 /// Whether a packet does what its role in the conversation is. Both ends may ask each other by echoes
-/// with one identifier: then one end's questions look like answers, and must not pass as such.
+/// with one identifier: then one end's questions look like answers, and must not pass as such. (Its
+/// answers look like questions then, which it may ask.)
 #[inline]
 fn is_of_role(header: &Header, role: Role) -> bool {
-    match header.kind {
-        Kind::EchoRequest => role == Role::Forward,
-        Kind::EchoReply => role == Role::Reply,
-        _ => true,
-    }
+    header.kind != Kind::EchoRequest || role == Role::Forward
 }

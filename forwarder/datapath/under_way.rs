@@ -45,6 +45,13 @@ impl UnderWay {
         }
     }
 
+    /// Whether a reset with this number is a blind one: it is not where the connection is
+    /// (RFC 5961 §3; a box between the ends does not know their windows).
+    #[inline]
+    pub(crate) fn is_blind(&self, number: u32) -> bool {
+        self.known && !self.holds(number)
+    }
+
     /// Whether a segment that begins with this number may be under way: one without data begins
     /// where the next one will.
     #[inline]

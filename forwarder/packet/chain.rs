@@ -46,7 +46,7 @@ pub(crate) fn parse_v4_fragment(
     if offset == 0 {
         read_transport(packet, ihl, number, protocol::ICMP, Fragment::First)
     } else {
-        Ok(later(number, ihl))
+        Ok(unreadable(number, ihl, Fragment::Later))
     }
 }
 
@@ -65,8 +65,14 @@ fn check_fragment(length: usize, offset: usize, more: bool, number: u8) -> Resul
     Ok(())
 }
 
-fn later(number: u8, at: usize) -> Transport {
-    Transport::opaque(Kind::Unreadable, number, at, Fragment::Later)
+fn unreadable(number: u8, at: usize, fragment: Fragment) -> Transport {
+    let mut transport = Transport::opaque(Kind::Unreadable, number, at, fragment);
+    if matches!(number, protocol::ICMP | protocol::ICMPV6) {
+        // What is judged without its first fragment must not be the flow of an echo with the
+        // identifier 0, nor of any other message.
+        transport.ports = (0, 1);
+    }
+    transport
 }
 
 /// Everything behind the IPv6 header of a packet whose first next-header value is `first`.
@@ -81,7 +87,7 @@ pub(crate) fn parse_v6(packet: &[u8], first: u8) -> Result<Transport, Malformed>
     if readable {
         read_transport(packet, at, number, protocol::ICMPV6, fragment)
     } else {
-        Ok(Transport::opaque(Kind::Unreadable, number, at, fragment))
+        Ok(unreadable(number, at, fragment))
     }
 }
 

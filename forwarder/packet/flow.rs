@@ -22,7 +22,8 @@ pub mod protocol {
 ///
 /// TCP, UDP and SCTP have their ports here; ICMP echo has its identifier in both, so that the
 /// reverse of a request's flow is its reply's; other ICMP questions and answers have numbers for
-/// their types, so that each type is a flow of its own; everything else has zeros.
+/// their types, so that each type is a flow of its own, and so have later fragments of ICMP;
+/// everything else has zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flow {
     /// Source address.

@@ -91,11 +91,49 @@ fn a_question_with_the_identifier_of_another_is_no_answer() {
     assert_eq!(world.drops(1, Reason::IngressDenied), 1);
     world.send(2, &message(b, A, 0, 1));
     assert_eq!(world.delivered(1).len(), 1, "the answer");
-    // Where both may ask, both do.
-    world.policies.clear();
+    // Where both may ask, both do, and are answered.
+    world.policies = vec![takes(&[8]), {
+        let mut open = takes(&[8]);
+        open.subject = only("1-1", "", Direction::Ingress).subject;
+        open
+    }];
     world.publish();
     world.send(1, &message(A, b, 8, 1));
     world.send(2, &message(b, A, 8, 1));
     world.send(1, &message(A, b, 0, 1));
     assert_eq!((world.delivered(2).len(), world.delivered(1).len()), (2, 1));
+}
+
+/// A later fragment of a message whose first nobody has seen.
+fn orphan(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+    let mut bytes = message(source, destination, 8, 0);
+    // At byte 64 of its datagram, the last one (RFC 791 §3.1).
+    bytes[6..8].copy_from_slice(&8u16.to_be_bytes());
+    let header = etherparse::Ipv4Header::from_slice(&bytes)
+        .expect("a header")
+        .0;
+    bytes[10..12].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+    bytes
+}
+
+#[test]
+fn an_orphan_fragment_is_no_echo_and_an_echo_no_fragment() {
+    let b = pod(2, 1);
+    let mut world = World::new();
+    let mut deny = takes(&[8]);
+    deny.isolates = policy::Isolates::default();
+    deny.entries[0].verdict = policy::EntryVerdict::Deny;
+    world.policies = vec![deny];
+    world.publish();
+    world.send(1, &orphan(A, b));
+    assert_eq!(world.delivered(2).len(), 1, "only echoes are denied");
+    world.send(1, &message(A, b, 8, 0));
+    assert_eq!(world.delivered(2).len(), 0);
+    assert_eq!(world.drops(2, Reason::IngressDenied), 1);
+    world.policies = vec![takes(&[8])];
+    world.publish();
+    world.send(1, &message(A, b, 8, 0));
+    assert_eq!(world.delivered(2).len(), 1);
+    world.send(1, &orphan(A, b));
+    assert_eq!(world.delivered(2).len(), 0, "no type can be read");
 }

@@ -244,3 +244,43 @@ fn a_full_table_refuses_what_would_push_out_a_living_flow() {
     assert!(world.drops(1, Reason::FlowTableFull) > 0);
     assert_eq!(world.hosts[0].forwarder.flows(), 64);
 }
+
+#[test]
+fn a_blind_reset_ends_no_flow() {
+    let mut world = World::new();
+    world.policies = vec![only("1-1", "nobody", Direction::Ingress)];
+    world.publish();
+    let (client, server) = ((pod(1, 1), 40_000), (pod(2, 1), 8080));
+    let connect = |world: &mut World| {
+        world.send(1, &tcp(client, server, "S", b""));
+        world.send(2, &tcp(server, client, "SA", b""));
+        world.send(1, &tcp(client, server, "A", b"question"));
+        assert_eq!((world.delivered(2).len(), world.delivered(1).len()), (2, 1));
+    };
+    let reset = |number: u32| {
+        let mut bytes = tcp(server, client, "R", b"");
+        bytes[24..28].copy_from_slice(&number.to_be_bytes());
+        let (ip, rest) = etherparse::Ipv4Header::from_slice(&bytes).expect("a header");
+        let (tcp, _) = etherparse::TcpHeader::from_slice(rest).expect("a header");
+        let sum = tcp.calc_checksum_ipv4(&ip, &[]).expect("a checksum");
+        bytes[36..38].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    let minute = core::time::Duration::from_secs(60);
+    for (number, answers) in [(77_777_777, 1), (1_001, 0)] {
+        connect(&mut world);
+        world.send(2, &reset(number));
+        assert_eq!(
+            world.delivered(1).len(),
+            1,
+            "it is for its receiver to judge"
+        );
+        world.pass(minute);
+        world.send(2, &tcp(server, client, "A", b"answer"));
+        assert_eq!(
+            world.delivered(1).len(),
+            answers,
+            "after a reset at {number}"
+        );
+    }
+}
