@@ -7,7 +7,7 @@ use balance::{Backend, Frontend, Service};
 use packet::{Address, Flow, Kind, protocol};
 use policy::{Decision, Direction, Endpoint, Identity, Party, Question, Verdict};
 
-use crate::{Reason, Route, Snapshot};
+use crate::{Reason, Route, Side, Snapshot};
 
 /// What is asked about a packet that begins a flow, or continues one that must be judged again.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,14 @@ impl Judgement<'_> {
 }
 
 impl Snapshot {
+    /// Judges a flow at one of its ends.
+    pub(crate) fn judge(&self, side: Side, inquiry: &Inquiry) -> Judgement<'_> {
+        match side {
+            Side::Out => self.judge_out(inquiry),
+            Side::In => self.judge_in(inquiry),
+        }
+    }
+
     /// Judges a flow where it leaves its source: service, egress policy, route.
     pub fn judge_out(&self, inquiry: &Inquiry) -> Judgement<'_> {
         self.judge_out_where(inquiry, |address| self.endpoint(address))

@@ -219,10 +219,7 @@ impl Pass<'_> {
             begins: true,
             pinned: None,
         };
-        match side {
-            Side::Out => self.snapshot.judge_out(&inquiry).verdict,
-            Side::In => self.snapshot.judge_in(&inquiry).verdict,
-        }
+        self.snapshot.judge(side, &inquiry).verdict
     }
 
     /// Judges a flow that no conversation is known of, and enters it.
@@ -243,10 +240,7 @@ impl Pass<'_> {
             pinned: pinned.and_then(|c| c.frontend.map(|_| c.destination)),
         };
         let snapshot = self.snapshot;
-        let judgement = match side {
-            Side::Out => snapshot.judge_out(&inquiry),
-            Side::In => snapshot.judge_in(&inquiry),
-        };
+        let judgement = snapshot.judge(side, &inquiry);
         judgement.verdict?;
         if !is_routed(&header.flow) {
             return Err(Reason::NotRouted);
@@ -334,10 +328,7 @@ impl Pass<'_> {
             begins: true,
             pinned: Some(old.destination),
         };
-        let judgement = match side {
-            Side::Out => self.snapshot.judge_out(&inquiry),
-            Side::In => self.snapshot.judge_in(&inquiry),
-        };
+        let judgement = self.snapshot.judge(side, &inquiry);
         judgement.verdict.ok()?;
         let new = enter(self.snapshot, side, flow, &judgement, self.now)?;
         let ends = |c: &Conversation| (c.subject, c.peer, c.frontend, c.destination);

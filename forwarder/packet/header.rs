@@ -340,7 +340,8 @@ pub(crate) fn read_transport(
     Ok(transport)
 }
 
-pub(crate) fn icmp_kind(icmp: u8, kind: u8) -> Kind {
+/// What kind of packet a message of this protocol, ICMP or ICMPv6, and of this type is.
+pub fn icmp_kind(icmp: u8, kind: u8) -> Kind {
     match (icmp, kind) {
         (protocol::ICMP, 8) | (protocol::ICMPV6, 128) => Kind::EchoRequest,
         (protocol::ICMP, 0) | (protocol::ICMPV6, 129) => Kind::EchoReply,

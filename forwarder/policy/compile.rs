@@ -316,27 +316,28 @@ fn peer_set(peers: &Peers, index: &LabelIndex<'_>) -> Members {
     set
 }
 
-/// The addresses that match of those whom a block means. The world's entities are such blocks, too.
+/// The addresses that match of those whom a block means.
 fn addresses(peers: &Peers, wanted: Whose) -> Addresses {
-    let world = |prefixes: &'static [Prefix]| prefixes.iter().map(|p| (p, [].as_slice()));
-    let blocks = chosen(peers).iter().filter_map(|peer| match peer {
+    let each = chosen(peers).iter().map(|peer| blocks(peer, wanted));
+    Addresses::of(each.flat_map(|(prefixes, except)| prefixes.iter().map(move |p| (p, except))))
+}
+
+/// The blocks of a peer that mean these, with their exceptions. The world's entities are such, too.
+fn blocks(peer: &Peer, wanted: Whose) -> (&[Prefix], &[Prefix]) {
+    match peer {
         Peer::Cidr {
             prefix,
             except,
             whose,
-        } if *whose == wanted => Some((prefix, except.as_slice())),
-        _ => None,
-    });
-    let of_world = chosen(peers)
-        .iter()
-        .filter(|_| wanted == Whose::Outsider)
-        .flat_map(|peer| match peer {
-            Peer::Entity(Entity::World) => world(&EVERYWHERE),
-            Peer::Entity(Entity::WorldV4) => world(&EVERYWHERE[..1]),
-            Peer::Entity(Entity::WorldV6) => world(&EVERYWHERE[1..]),
-            _ => world(&[]),
-        });
-    Addresses::of(blocks.chain(of_world))
+        } if *whose == wanted => (core::slice::from_ref(prefix), except),
+        Peer::Entity(entity) if wanted == Whose::Outsider => match entity {
+            Entity::World => (&EVERYWHERE, &[]),
+            Entity::WorldV4 => (&EVERYWHERE[..1], &[]),
+            Entity::WorldV6 => (&EVERYWHERE[1..], &[]),
+            _ => (&[], &[]),
+        },
+        _ => (&[], &[]),
+    }
 }
 
 /// Both families: an IPv6 prefix holds no IPv4 address.

@@ -1,7 +1,7 @@
 //! ICMP by type: `icmps`. A type stands where other protocols have the port.
 
 use config::tree::{Tree, Value};
-use packet::protocol;
+use packet::{Kind, icmp_kind, protocol};
 use policy::EntryVerdict;
 
 use crate::codec::metadata::items;
@@ -25,19 +25,25 @@ impl Draft<'_> {
                 self.reader.complain(tree.at, message, hint);
             }
             for tree in listed {
-                let port = self.icmp(tree);
-                if verdict == EntryVerdict::Deny && port.as_ref().is_some_and(is_error) {
+                let Some((protocol, kind)) = self.icmp(tree) else {
+                    continue;
+                };
+                if verdict == EntryVerdict::Deny && icmp_kind(protocol, kind) == Kind::IcmpError {
                     // Whatever a rule says, it passes with the flow that it quotes, or not at all.
                     let reason = "an error of ICMP cannot be denied apart from its flow";
                     self.refusals.add(tree.at, reason);
                 }
-                ports.extend(port);
+                ports.push(Port {
+                    protocol,
+                    port: PortRange::Numbers(kind.into(), kind.into()),
+                });
             }
         }
         ports
     }
 
-    fn icmp(&mut self, tree: &Tree) -> Option<Port> {
+    /// Protocol and type of one item.
+    fn icmp(&mut self, tree: &Tree) -> Option<(u8, u8)> {
         let what = "an item of `fields`";
         let fields = self.reader.fields(tree, what)?;
         self.refusals.only(&fields, what, &["family", "type"]);
@@ -57,21 +63,7 @@ impl Draft<'_> {
             self.reader.complain(tree.at, message, hint);
             return None;
         };
-        Some(Port {
-            protocol,
-            port: PortRange::Numbers(number.into(), number.into()),
-        })
-    }
-}
-
-/// Whether messages of a type quote what they complain of (RFC 1122 §3.2.2, RFC 4443 §2.1).
-fn is_error(port: &Port) -> bool {
-    match port.port {
-        PortRange::Numbers(kind, _) if port.protocol == protocol::ICMP => {
-            matches!(kind, 3 | 4 | 5 | 11 | 12)
-        }
-        PortRange::Numbers(kind, _) => kind < 128,
-        _ => false,
+        Some((protocol, number))
     }
 }
 
