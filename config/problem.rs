@@ -13,7 +13,7 @@ pub struct Place {
 }
 
 /// One thing that is wrong in a file, with what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The file's path, as the reader was given it.
     pub file: String,

@@ -272,8 +272,7 @@ fn objects_that_cannot_be_in_force_are_said_once_and_what_runs_goes_on() {
         (
             ("eu", "weekdays.yaml"),
             POLICY.replace("[{from:", "[{schedule: weekdays, from:"),
-            "1:1: NetworkPolicy shop/web is refused: line 7: a rule of `ingress` has the field `schedule`, which is not \
-             enforced",
+            "7:14: NetworkPolicy shop/web is refused: a rule of `ingress` has the field `schedule`, which is not enforced",
         ),
     ];
     for ((cluster, file), text, error) in &manifests {

@@ -118,10 +118,13 @@ impl Findings {
 
     fn objects(&mut self, compiled: &Compiled) {
         for finding in findings(compiled) {
+            // What was compiled from has been read already; unless it is gone since, it is there.
+            let text = std::fs::read(&finding.problem.file).unwrap_or_default();
+            let said = finding.problem.render(&String::from_utf8_lossy(&text));
             if finding.grave {
-                self.complain(finding.line);
+                self.complain(said);
             } else {
-                self.lines.push(finding.line);
+                self.lines.push(said);
             }
         }
     }

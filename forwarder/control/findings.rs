@@ -1,17 +1,18 @@
-//! What is wrong or missing in the files that were read, one line each with its place: `check`
-//! prints them all, `run` logs those that are new.
+//! What is wrong or missing in the files that were read, each with its place: `check` prints it
+//! all, `run` logs what is new.
 
 use std::collections::BTreeSet;
 
+use config::Problem;
 use mesh::{Compiled, State};
 
 use super::report;
 
-/// One line about an object or a document.
+/// Something about an object or a document.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
-    /// The line: `FILE:LINE:COLUMN: what of it is not in force, and why`.
-    pub line: String,
+    /// What of it is not in force, and why.
+    pub problem: Problem,
     /// Whether somebody has to mend it.
     pub grave: bool,
 }
@@ -20,39 +21,52 @@ pub(crate) struct Finding {
 pub(crate) fn findings(compiled: &Compiled) -> Vec<Finding> {
     let statuses = compiled.statuses.iter();
     let of_files = statuses.filter(|s| !s.file.is_empty() && s.state != State::Enforced);
-    let objects = of_files.map(|status| {
-        let object = report::object(status);
-        let line = format!(
-            "{}: {} {} is {}: {}",
-            object.place,
-            object.kind,
-            object.name,
-            object.state,
-            object.reasons.join("; ")
-        );
-        let grave = status.state != State::Ignored;
-        Finding { line, grave }
-    });
     let skipped = compiled.sources.iter().flat_map(|source| {
         source.skipped.iter().map(|(what, at)| Finding {
-            line: format!(
-                "{}:{}:{}: {what} is not read",
-                source.file, at.line, at.column
-            ),
+            problem: Problem::new(&source.file, *at, format!("{what} is not read"), ""),
             grave: false,
         })
     });
-    objects.chain(skipped).collect()
+    of_files.flat_map(of_object).chain(skipped).collect()
+}
+
+/// What its text is refused for, each at its place; or else why it is not wholly in force.
+fn of_object(status: &mesh::Status) -> Vec<Finding> {
+    let object = report::object(status);
+    let said = |why: &str| format!("{} {} is {}: {why}", object.kind, object.name, object.state);
+    let whole = || {
+        Problem::new(
+            &status.file,
+            status.at,
+            said(&object.reasons.join("; ")),
+            "",
+        )
+    };
+    let in_text = status.problems.iter().map(|problem| Problem {
+        message: said(&problem.message),
+        ..problem.clone()
+    });
+    let mut problems: Vec<Problem> = in_text.collect();
+    if problems.is_empty() {
+        problems.push(whole());
+    }
+    let grave = status.state != State::Ignored;
+    let found = |problem| Finding { problem, grave };
+    problems.into_iter().map(found).collect()
 }
 
 /// Logs what is to be said of `compiled` and is not in `known`; returns what is known now.
 pub(super) fn log_new(compiled: &Compiled, known: &BTreeSet<Finding>) -> BTreeSet<Finding> {
     let found: BTreeSet<Finding> = findings(compiled).into_iter().collect();
-    for finding in found.difference(known) {
-        if finding.grave {
-            tracing::error!("{}", finding.line);
+    for Finding { problem, grave } in found.difference(known) {
+        let hint = match problem.hint.as_str() {
+            "" => String::new(),
+            hint => format!(": {hint}"),
+        };
+        if *grave {
+            tracing::error!("{problem}{hint}");
         } else {
-            tracing::warn!("{}", finding.line);
+            tracing::warn!("{problem}{hint}");
         }
     }
     found

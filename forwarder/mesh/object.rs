@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use balance::Affinity;
-use config::Place;
+use config::{Place, Problem};
 use packet::{Address, Prefix};
 use policy::{Direction, EntryVerdict, Identity, Tier, Whose};
 
@@ -245,6 +245,8 @@ pub struct Refused {
     pub reason: String,
     /// The first thing that is in the way.
     pub at: Place,
+    /// All that is in the way, in the order of the file; of very many the first.
+    pub problems: Vec<Problem>,
 }
 
 /// Pods, and what a policy says of them.

@@ -28,11 +28,12 @@ impl Own<'_, '_> {
         let mut all = Vec::new();
         for held in &self.objects.policies {
             report.enforced(self.id, held.located);
-            let refused = held.object.refused.as_ref();
-            let refused = refused.map(|why| format!("line {}: {}", why.at.line, why.reason));
-            if let Some(reason) = &refused {
+            let refused = held.object.refused.as_ref().map(|why| {
+                let reason = format!("line {}: {}", why.at.line, why.reason);
                 report.say(self.id, held.located, State::Refused, reason.as_str());
-            }
+                report.explain(self.id, held.located, &why.problems);
+                reason
+            });
             let origin = format!("{}:{}", held.located.file, held.located.at.line);
             for part in &held.object.parts {
                 all.push(self.part(held.object, part, &origin, refused.clone()));

@@ -51,6 +51,8 @@ pub struct Status {
     pub state: State,
     /// Why it is less than all; each a sentence without its full stop.
     pub reasons: Vec<String>,
+    /// Of a policy that is refused for what it says: each thing that is in the way, at its place.
+    pub problems: Vec<Problem>,
 }
 
 /// What became of one file.
@@ -99,6 +101,11 @@ impl Report {
         }
     }
 
+    /// What in the object's text is in the way.
+    pub(crate) fn explain(&mut self, cluster: u8, located: &Located<Object>, problems: &[Problem]) {
+        self.status(cluster, located).problems = problems.to_vec();
+    }
+
     /// An object that should be there and is not.
     pub(crate) fn missing(&mut self, cluster: u8, kind: &'static str, name: &str, reason: String) {
         let key = (cluster, Arc::from(""), Place::default());
@@ -111,6 +118,7 @@ impl Report {
             at: Place::default(),
             state: State::Refused,
             reasons: vec![reason],
+            problems: Vec::new(),
         });
     }
 
@@ -129,6 +137,7 @@ impl Report {
             at: located.at,
             state: State::Enforced,
             reasons: Vec::new(),
+            problems: Vec::new(),
         })
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn read(kind: Kind, file: &str, tree: &Tree, metadata: Metadata) -> O
     };
     (kind.read)(&mut draft, tree);
     draft.refusals.take(draft.reader.finish());
-    let refused = draft.refusals.into_refused();
+    let refused = draft.refusals.into_refused(file);
     let parts = draft.parts.into_iter();
     Object::Policy(Policy {
         kind: kind.name,
@@ -109,11 +109,25 @@ pub(super) fn everybody(namespaces: Namespaces) -> Part {
 
 /// What a policy asks for and we would not do, and what no policy may say.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Vec<(Place, String)>);
+pub(super) struct Refusals(Vec<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    at: Place,
+    message: String,
+    hint: String,
+}
+
+/// So many are kept of one policy; of the rest only their number.
+const REFUSALS_MAX: usize = 100;
 
 impl Refusals {
     pub(super) fn add(&mut self, at: Place, reason: impl Into<String>) {
-        self.0.push((at, reason.into()));
+        self.0.push(Refusal {
+            at,
+            message: reason.into(),
+            hint: String::new(),
+        });
     }
 
     /// Refuses every field that is none of `known`, and says whether there was none. Null is absent
@@ -145,23 +159,35 @@ impl Refusals {
                 line: problem.line,
                 column: problem.column,
             };
-            let hint = match problem.hint.as_str() {
-                "" => String::new(),
-                hint => format!(": {hint}"),
-            };
-            self.add(at, format!("{}{hint}", problem.message));
+            self.0.push(Refusal {
+                at,
+                message: problem.message,
+                hint: problem.hint,
+            });
         }
     }
 
-    /// The first reason, and how many more.
-    fn into_refused(mut self) -> Option<Refused> {
-        self.0.sort_by_key(|(at, _)| *at);
+    /// All of it; the first is the reason.
+    fn into_refused(mut self, file: &str) -> Option<Refused> {
+        self.0.sort_by_key(|refusal| refusal.at);
         let more = self.0.len().checked_sub(1)?;
-        let (at, mut reason) = self.0.swap_remove(0);
+        let first = self.0.first()?;
+        let mut reason = first.message.clone();
+        if !first.hint.is_empty() {
+            reason.push_str(": ");
+            reason.push_str(&first.hint);
+        }
         if more > 0 {
             reason.push_str(&format!(" (and {more} more)"));
         }
-        Some(Refused { reason, at })
+        let at = first.at;
+        let kept = self.0.into_iter().take(REFUSALS_MAX);
+        let problems = kept.map(|each| Problem::new(file, each.at, each.message, each.hint));
+        Some(Refused {
+            reason,
+            at,
+            problems: problems.collect(),
+        })
     }
 }
 

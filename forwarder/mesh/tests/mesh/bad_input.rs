@@ -157,7 +157,7 @@ fn what_kubernetes_would_not_take_in_a_policy_refuses_it_too() {
         ),
     ];
     for (spec, expected) in table {
-        let Refused { reason, at } = refused(&policy(spec));
+        let Refused { reason, at, .. } = refused(&policy(spec));
         let said = format!("{}:{} {reason}", at.line, at.column);
         assert!(said.starts_with(expected), "{spec}: {said}");
     }
@@ -208,7 +208,7 @@ fn what_we_would_not_enforce_refuses_the_policy_and_no_other() {
         ),
     ];
     for (spec, line, expected) in table {
-        let Refused { reason, at } = refused(&policy(spec));
+        let Refused { reason, at, .. } = refused(&policy(spec));
         assert_eq!((at.line, reason.as_str()), (line, expected), "{spec}");
     }
 }
