@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 
-use packet::{Address, Flow, Now, Sequence, Time, protocol};
+use packet::{Address, Flow, Kind, Now, Sequence, Time, protocol};
 use policy::Identity;
 
-use crate::judge::Judgement;
+use crate::judge::{Inquiry, Judgement};
+use crate::record::{End, Traffic};
 use crate::under_way::UnderWay;
 use crate::{Key, Reason, Route, Side, Snapshot};
 
@@ -22,6 +23,9 @@ pub(crate) const TRANSITORY: Duration = Duration::from_secs(240);
 pub(crate) const DATAGRAMS: Duration = Duration::from_secs(120);
 /// Everything else.
 pub(crate) const OTHER: Duration = Duration::from_secs(60);
+
+/// How long after its last packet the end of a TCP connection that both ends have closed is told.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// FIN, RFC 9293 §3.1.
 pub(crate) const FIN: u8 = 0x01;
@@ -88,6 +92,16 @@ pub(crate) struct Conversation {
     pub cut: Option<Reason>,
     /// When its last packet was seen.
     pub last_seen: Time,
+    /// When its first one was.
+    pub began: Time,
+    /// What has passed, by [`Role`].
+    pub traffic: [Traffic; 2],
+    /// What the packet was that began it.
+    pub kind: Kind,
+    /// Which ends of TCP have said that they are done, by [`Role`].
+    pub finished: [bool; 2],
+    /// Whether a record has told its end already.
+    pub told_end: bool,
 }
 
 impl Role {
@@ -135,6 +149,22 @@ impl Conversation {
         }
         if tcp_flags & (FIN | RST) != 0 {
             self.stage = Stage::Closing;
+            self.finished[role as usize] = true;
+            self.finished[role.opposite() as usize] |= tcp_flags & RST != 0;
+        }
+    }
+
+    /// Whether TCP has ended it, and nothing more came: its end can be told, although late segments
+    /// are still its own for a while.
+    pub(crate) fn is_done(&self, now: Time) -> bool {
+        self.finished == [true; 2] && now.since(self.last_seen) >= SETTLED
+    }
+
+    /// Why it is over, when it is forgotten for its own sake.
+    pub(crate) fn end(&self) -> End {
+        match self.stage {
+            Stage::Closing => End::Closed,
+            _ => End::Silent,
         }
     }
 
@@ -188,11 +218,12 @@ pub(crate) fn answers_go(snapshot: &Snapshot, conversation: &Conversation) -> Ro
 pub(crate) fn enter(
     snapshot: &Snapshot,
     side: Side,
-    flow: Flow,
+    inquiry: &Inquiry,
     judgement: &Judgement<'_>,
     now: Now,
 ) -> Option<Conversation> {
     let (subject, peer) = judgement.identities()?;
+    let flow = inquiry.flow;
     let (address, port) = judgement.destination;
     let translated = Flow {
         destination: address,
@@ -224,6 +255,11 @@ pub(crate) fn enter(
         replied: false,
         cut: None,
         last_seen: now.time,
+        began: now.time,
+        traffic: Default::default(),
+        kind: inquiry.kind,
+        finished: [false; 2],
+        told_end: false,
     };
     conversation.reply_route = answers_go(snapshot, &conversation);
     Some(conversation)

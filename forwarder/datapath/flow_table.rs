@@ -8,6 +8,7 @@ use packet::Time;
 use crate::Key;
 use crate::conversation::{Conversation, Role, Stage};
 use crate::foresight::Foresight;
+use crate::record::{End, Records};
 
 /// How many slots a full table looks through for one that may go.
 const EVICTION_TRIES: usize = 32;
@@ -26,6 +27,8 @@ pub(crate) struct FlowTable {
     hand: usize,
     secret: (u64, u64),
     foresight: Foresight,
+    /// What is told of them.
+    pub(crate) records: Records,
     /// From how many conversations on it pays to look ahead.
     many: usize,
 }
@@ -52,6 +55,7 @@ impl FlowTable {
             hand: 0,
             secret,
             foresight: Foresight::new(),
+            records: Records::new(limit),
             many: MANY,
         }
     }
@@ -64,11 +68,9 @@ impl FlowTable {
             _ => self.place(key.hash(self.secret), key)?,
         };
         let (slot, role) = (place >> 1, role(place));
-        if self.slots[slot as usize]
-            .as_ref()
-            .is_some_and(|c| c.expired(now))
-        {
-            self.remove(slot);
+        let found = self.slots[slot as usize].as_ref();
+        if let Some(end) = found.filter(|c| c.expired(now)).map(Conversation::end) {
+            self.remove(slot, end);
             return None;
         }
         Some((slot, role))
@@ -102,7 +104,7 @@ impl FlowTable {
                 if !other_may_go {
                     return Err(Refused::Clash);
                 }
-                self.remove(other);
+                self.remove(other, End::Evicted);
             }
         }
         let slot = self.vacant(now).ok_or(Refused::Full)?;
@@ -130,11 +132,16 @@ impl FlowTable {
         self.enter(reply, slot << 1 | 1);
     }
 
-    /// Forgets a conversation.
-    pub(crate) fn remove(&mut self, slot: u32) {
-        let Some(conversation) = self.slots[slot as usize].take() else {
-            return;
-        };
+    /// Forgets a conversation that is over, and tells so.
+    pub(crate) fn remove(&mut self, slot: u32, why: End) {
+        if let Some(conversation) = self.take(slot) {
+            self.records.end(&conversation, why);
+        }
+    }
+
+    /// Takes a conversation out, which may go on as another.
+    pub(crate) fn take(&mut self, slot: u32) -> Option<Conversation> {
+        let conversation = self.slots[slot as usize].take()?;
         for (key, value) in [
             (&conversation.forward, slot << 1),
             (&conversation.reply, slot << 1 | 1),
@@ -147,6 +154,7 @@ impl FlowTable {
             }
         }
         self.free.push(slot);
+        Some(conversation)
     }
 
     /// The conversation in a slot that [`FlowTable::find`] or [`FlowTable::insert`] has just given.
@@ -160,17 +168,26 @@ impl FlowTable {
             .expect("a slot that was just found")
     }
 
-    /// Forgets what has expired among the next `most` slots.
+    /// Forgets what has expired among the next `most` slots, and tells what is done.
     pub(crate) fn sweep(&mut self, now: Time, most: usize) {
         for _ in 0..most.min(self.slots.len()) {
             let slot = self.advance_hand();
-            if self.slots[slot as usize]
-                .as_ref()
-                .is_some_and(|c| c.expired(now))
-            {
-                self.remove(slot);
+            let Some(conversation) = &mut self.slots[slot as usize] else {
+                continue;
+            };
+            if conversation.expired(now) {
+                let end = conversation.end();
+                self.remove(slot, end);
+            } else if conversation.is_done(now) {
+                self.records.end(conversation, End::Closed);
+                conversation.told_end = true;
             }
         }
+    }
+
+    /// Whether a denial of this flow is to be told now.
+    pub(crate) fn is_news(&mut self, key: &Key, now: Time) -> bool {
+        self.records.is_news(key, self.secret, now)
     }
 
     /// How many conversations it holds.
@@ -234,13 +251,16 @@ impl FlowTable {
         }
         for _ in 0..EVICTION_TRIES.min(self.slots.len()) {
             let slot = self.advance_hand();
-            if self.slots[slot as usize]
-                .as_ref()
-                .is_some_and(|c| c.expired(now) || c.may_go())
-            {
-                self.remove(slot);
-                return self.free.pop();
-            }
+            let Some(conversation) = &self.slots[slot as usize] else {
+                continue;
+            };
+            let end = match conversation.expired(now) {
+                true => conversation.end(),
+                false if conversation.may_go() => End::Evicted,
+                false => continue,
+            };
+            self.remove(slot, end);
+            return self.free.pop();
         }
         None
     }
@@ -266,7 +286,7 @@ mod tests {
     use super::*;
     use crate::conversation::OPENING;
     use crate::{Route, Side};
-    use packet::{Address, Flow, protocol};
+    use packet::{Address, Flow, Kind, protocol};
     use policy::Identity;
     use proptest::prelude::*;
 
@@ -304,6 +324,11 @@ mod tests {
             replied,
             cut: None,
             last_seen: now,
+            began: now,
+            traffic: Default::default(),
+            kind: Kind::Tcp,
+            finished: [false; 2],
+            told_end: false,
         }
     }
 
@@ -360,7 +385,7 @@ mod tests {
         let (slot, _) = table
             .find(&conversation(1, Time::ZERO, false).reply, Time::ZERO)
             .expect("it");
-        table.remove(slot);
+        table.remove(slot, End::Closed);
         table.keep_answers(replaced.clone(), Time::ZERO);
         assert_eq!(table.find(&replaced.forward, Time::ZERO), None);
         assert_eq!(
@@ -376,7 +401,7 @@ mod tests {
         let old = conversation(1, Time::ZERO, true);
         let slot = table.insert(old.clone(), Time::ZERO).expect("room");
         table.foresee([old.forward, old.forward].into_iter());
-        table.remove(slot);
+        table.remove(slot, End::Closed);
         assert_eq!(table.find(&old.forward, Time::ZERO), None);
         // The same slot again, in which only answers are known.
         table.keep_answers(old.clone(), Time::ZERO);
@@ -415,7 +440,7 @@ mod tests {
                         prop_assert_eq!(found.is_some(), known);
                         prop_assert_eq!(table.find(&new.reply, now).is_some(), known);
                         if let Some((slot, _)) = found {
-                            table.remove(slot);
+                            table.remove(slot, End::Closed);
                             model.retain(|c| c.forward != new.forward);
                         }
                     }

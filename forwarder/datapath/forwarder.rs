@@ -17,7 +17,7 @@ use crate::pass::Pass;
 use crate::paths::Paths;
 use crate::probe::{Probes, consume};
 use crate::{
-    Crossing, HealthChange, Key, Outbox, ProbeStatus, Reason, Share, Side, Snapshot, Sparse,
+    Crossing, HealthChange, Key, Outbox, ProbeStatus, Reason, Record, Share, Side, Snapshot, Sparse,
 };
 
 /// How often the flow table is swept, and which share of it each time: all of it in about 13 s,
@@ -283,6 +283,21 @@ impl Forwarder {
     /// How many flows are known.
     pub fn flows(&self) -> usize {
         self.flows.len()
+    }
+
+    /// Gives away what is to be told of flows, oldest first.
+    pub fn take_records(&mut self) -> impl Iterator<Item = Record> + '_ {
+        self.flows.records.take()
+    }
+
+    /// Counts records that nobody had room for.
+    pub fn lose_records(&mut self, records: u64) {
+        self.flows.records.lose(records);
+    }
+
+    /// How many records found no room.
+    pub fn lost_records(&self) -> u64 {
+        self.flows.records.lost()
     }
 
     /// The nodes that began or ceased to answer since the last call.

@@ -7,10 +7,12 @@ use crate::conversation::{ACK, Conversation, Role, SYN, Stage, answers_go, enter
 use crate::cut::cut;
 use crate::flow_table::{FlowTable, Refused};
 use crate::fragments::Fragments;
-use crate::judge::Inquiry;
+use crate::judge::{Inquiry, Judgement};
 use crate::lanes::{Lanes, Via};
 use crate::paths::Paths;
+use crate::record::End;
 use crate::snapshot::is_routed;
+use crate::told::Past;
 use crate::{Crossing, Key, Origin, Outbox, Reason, Route, Share, Side, Snapshot};
 
 /// All that a packet meets on its way: a few references, so that the parts of the
@@ -132,6 +134,7 @@ impl Pass<'_> {
         }
         let flags = packet.header().tcp_flags;
         let (conversation, sequence) = (self.flows.at(slot), packet.sequence());
+        conversation.traffic[role as usize].add(packet.segments(), packet.bytes().len());
         conversation.touch(role, flags, sequence, self.now.time);
         if flags & SYN != 0 {
             self.clamp(&mut packet, route);
@@ -172,8 +175,8 @@ impl Pass<'_> {
                 let conversation = self.flows.at(slot);
                 let over = conversation.stage == Stage::Closing || conversation.cut.is_some();
                 if over && opens(header) {
-                    self.flows.remove(slot);
-                    self.begin(header, side, None)?
+                    self.flows.remove(slot, End::Closed);
+                    self.begin(header, side, Past::Nothing)?
                 } else if conversation.epoch == epoch {
                     conversation.cut.map_or(Ok(slot), Err)?
                 } else {
@@ -187,12 +190,12 @@ impl Pass<'_> {
                     if !opens(header) {
                         return Err(reason);
                     }
-                    self.flows.remove(slot);
-                    return Ok((self.begin(header, side, None)?, Role::Forward));
+                    self.flows.remove(slot, End::Closed);
+                    return Ok((self.begin(header, side, Past::Nothing)?, Role::Forward));
                 }
                 if conversation.reply_epoch != epoch && conversation.stage == Stage::Replaced {
                     let old = conversation.clone();
-                    self.flows.remove(slot);
+                    self.flows.take(slot);
                     let still = self
                         .still_allowed(&old, header.kind)
                         .ok_or(Reason::NoFlow)?;
@@ -206,7 +209,7 @@ impl Pass<'_> {
                 }
                 return Ok((slot, Role::Reply));
             }
-            None => self.begin(header, side, None)?,
+            None => self.begin(header, side, Past::Nothing)?,
         };
         Ok((slot, Role::Forward))
     }
@@ -223,12 +226,8 @@ impl Pass<'_> {
     }
 
     /// Judges a flow that no conversation is known of, and enters it.
-    fn begin(
-        &mut self,
-        header: &Header,
-        side: Side,
-        pinned: Option<&Conversation>,
-    ) -> Result<u32, Reason> {
+    fn begin(&mut self, header: &Header, side: Side, past: Past<'_>) -> Result<u32, Reason> {
+        let pinned = past.kept();
         let answers = header.kind == Kind::EchoReply || header.tcp_flags & (SYN | ACK) == SYN | ACK;
         if answers && pinned.is_none() {
             return Err(Reason::NoFlow);
@@ -241,13 +240,26 @@ impl Pass<'_> {
         };
         let snapshot = self.snapshot;
         let judgement = snapshot.judge(side, &inquiry);
+        let entered = self.enter(side, &inquiry, &judgement, past);
+        self.tell(side, &inquiry, &judgement, past, entered.err());
+        entered
+    }
+
+    /// Enters what a judgement allows, in the place of the conversation that it continues.
+    fn enter(
+        &mut self,
+        side: Side,
+        inquiry: &Inquiry,
+        judgement: &Judgement<'_>,
+        past: Past<'_>,
+    ) -> Result<u32, Reason> {
         judgement.verdict?;
-        if !is_routed(&header.flow) {
+        if !is_routed(&inquiry.flow) {
             return Err(Reason::NotRouted);
         }
-        let mut conversation = enter(snapshot, side, header.flow, &judgement, self.now)
+        let mut conversation = enter(self.snapshot, side, inquiry, judgement, self.now)
             .ok_or(Reason::UnknownSource)?;
-        if let Some(old) = pinned {
+        if let Some(old) = past.kept() {
             if old.frontend.is_some() && conversation.frontend.is_none() {
                 // The service is gone, and its address with it: that of the world now, perhaps.
                 return Err(Reason::NoServicePort);
@@ -260,6 +272,11 @@ impl Pass<'_> {
             conversation.stage = old.stage;
             conversation.replied = old.replied;
         }
+        if let Some(old) = past.continued_to(conversation.destination) {
+            conversation.began = old.began;
+            conversation.traffic = old.traffic;
+            conversation.finished = old.finished;
+        }
         self.flows
             .insert(conversation, self.now.time)
             .map_err(|refused| match refused {
@@ -271,14 +288,18 @@ impl Pass<'_> {
     /// Judges a known flow by a new snapshot. What is not allowed any more is kept as cut.
     fn judge_again(&mut self, header: &Header, side: Side, slot: u32) -> Result<u32, Reason> {
         let old = self.flows.at(slot).clone();
-        self.flows.remove(slot);
+        self.flows.take(slot);
         let judged = self.continue_or_begin(header, side, &old);
+        if let Err(reason) = judged {
+            self.flows.records.end(&old, End::Cut(reason));
+        }
         if let Err(reason) = judged
             && !matches!(reason, Reason::FlowTableFull | Reason::FlowClash)
         {
             let cut = Conversation {
                 cut: Some(reason),
                 epoch: self.snapshot.epoch,
+                told_end: true,
                 ..old
             };
             // Without room it is only forgotten, as before it was known.
@@ -298,7 +319,7 @@ impl Pass<'_> {
         let is_tcp = header.kind == Kind::Tcp;
         let stays = old.replied && (is_tcp || self.lives(old));
         if !stays {
-            let new = self.begin(header, side, None)?;
+            let new = self.begin(header, side, Past::Released(old))?;
             // What the old backend still answers comes from the service, too. Not for TCP: the client
             // is opening a connection to another.
             let moved = self.flows.at(new).destination != old.destination;
@@ -310,9 +331,9 @@ impl Pass<'_> {
             }
             return Ok(new);
         }
-        match self.begin(header, side, Some(old)) {
+        match self.begin(header, side, Past::Kept(old)) {
             // Somebody else's now: it may begin anew, if a flow may begin with this packet.
-            Err(Reason::NoFlow) => self.begin(header, side, None),
+            Err(Reason::NoFlow) => self.begin(header, side, Past::Nothing),
             other => other,
         }
     }
@@ -330,7 +351,7 @@ impl Pass<'_> {
         };
         let judgement = self.snapshot.judge(side, &inquiry);
         judgement.verdict.ok()?;
-        let new = enter(self.snapshot, side, flow, &judgement, self.now)?;
+        let new = enter(self.snapshot, side, &inquiry, &judgement, self.now)?;
         let ends = |c: &Conversation| (c.subject, c.peer, c.frontend, c.destination);
         (ends(&new) == ends(old)).then_some(Conversation {
             last_seen: old.last_seen,

@@ -4,6 +4,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dates;
+
 /// What a report says of the machine it was made on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,7 +80,7 @@ pub(crate) fn started_ticks(pid: u32) -> Option<u64> {
 
 /// The time in RFC 3339, UTC.
 pub(crate) fn now() -> String {
-    rfc3339(driver::now().unix_ns / 1_000_000_000)
+    dates::seconds(driver::now().unix_ns / 1_000_000_000)
 }
 
 /// USER_HZ, which is 100 on every architecture that Rust's standard library runs on (Linux
@@ -97,42 +99,9 @@ fn field_kib(text: &str, name: &str) -> Option<u64> {
     line[name.len()..].split_whitespace().next()?.parse().ok()
 }
 
-/// Seconds since 1970 as a date. Days to a civil date after Howard Hinnant, "chrono-Compatible
-/// Low-Level Date Algorithms", `civil_from_days`.
-fn rfc3339(unix_seconds: u64) -> String {
-    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = match month_from_march {
-        0..=9 => month_from_march + 3,
-        _ => month_from_march - 9,
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seconds_become_the_date_that_date_of_coreutils_prints() {
-        for (seconds, date) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_709_251_199, "2024-02-29T23:59:59Z"),
-            (1_795_838_400, "2026-11-28T04:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), date);
-        }
-    }
 
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {

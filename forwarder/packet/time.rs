@@ -41,8 +41,8 @@ impl Add<Duration> for Time {
     }
 }
 
-/// What a clock read once per breath says. Only WireGuard's TAI64N needs the wall clock; it may
-/// step in both directions, so nothing else may look at it.
+/// What a clock read once per breath says. The wall clock may step in both directions: only
+/// WireGuard's TAI64N and the times that people read need it, and nothing may count by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// The monotonic clock.

@@ -15,6 +15,7 @@ mod many;
 mod probed;
 mod robust;
 mod sized;
+mod told;
 mod translated;
 mod workers;
 mod world;
