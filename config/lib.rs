@@ -16,8 +16,8 @@ mod shape;
 pub mod tree;
 
 pub use node::{
-    Cluster, Config, Engine, Mtu, OnCrash, Probe, Remote, Tun, TunIntercept, WORKERS_MAX, Wire,
-    Workers,
+    Cluster, Config, Engine, FlowLog, Mtu, OnCrash, Probe, Remote, Tun, TunIntercept, WORKERS_MAX,
+    Wire, Workers,
 };
 pub use problem::{Place, Problem};
 pub use reader::{Fields, Reader};

@@ -38,6 +38,8 @@ pub struct Config {
     pub lanes: u16,
     /// How many flows all workers together remember at most.
     pub flows_max: u32,
+    /// Where what happens to flows is written, if it is.
+    pub flow_log: Option<FlowLog>,
     /// How peers are asked whether they answer.
     pub probe: Probe,
 }
@@ -127,6 +129,17 @@ pub enum Engine {
     Epoll,
     /// io_uring, or epoll where the kernel or a container's profile refuses it.
     Uring,
+}
+
+/// A log of flow records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowLog {
+    /// The file that is written.
+    pub file: PathBuf,
+    /// How large it may become, in MiB.
+    pub max_mib: u32,
+    /// How many files are kept, that one among them.
+    pub files: u32,
 }
 
 /// How peers are asked whether they answer.
@@ -262,7 +275,35 @@ wire: {listen: \"192.0.2.1:51871\"}
         assert_eq!(config.workers, Workers::Auto);
         assert_eq!(config.engine, Engine::Auto);
         assert_eq!((config.lanes, config.flows_max), (4, 262_144));
+        assert_eq!(config.flow_log, None);
         assert_eq!((config.probe.interval_ms, config.probe.count), (200, 3));
+    }
+
+    #[test]
+    fn a_log_of_flows_has_a_file_and_bounds() {
+        let log = |text: &str| parse(&format!("{GOOD}flows: {{log: {text}}}\n"));
+        let read = log("{file: flows.jsonl}").unwrap().flow_log.unwrap();
+        assert_eq!(read.file, Path::new("/etc/farlane/flows.jsonl"));
+        assert_eq!((read.max_mib, read.files), (64, 4));
+        let read = log("{file: /var/log/f, maxMiB: 1, files: 9}").unwrap();
+        let read = read.flow_log.unwrap();
+        assert_eq!(read.file, Path::new("/var/log/f"));
+        assert_eq!((read.max_mib, read.files), (1, 9));
+        for (text, said) in [
+            ("{}", "`flows.log` has no `file`"),
+            (
+                "{file: a, maxMiB: 0}",
+                "`flows.log.maxMiB` must be a whole number",
+            ),
+            (
+                "{file: a, files: 0}",
+                "`flows.log.files` must be a whole number",
+            ),
+            ("{file: a, keep: 3}", "`flows.log` has no key `keep`"),
+        ] {
+            let problems = log(text).expect_err(text);
+            assert!(problems[0].message.starts_with(said), "{problems:?}");
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use packet::Prefix;
 
 use crate::tree::{Tree, Value};
 use crate::{
-    Cluster, Config, Engine, Fields, Mtu, OnCrash, Place, Probe, Reader, Remote, Tun, TunIntercept,
-    WORKERS_MAX, Wire, Workers, shape,
+    Cluster, Config, Engine, Fields, FlowLog, Mtu, OnCrash, Place, Probe, Reader, Remote, Tun,
+    TunIntercept, WORKERS_MAX, Wire, Workers, shape,
 };
 
 const ADDRESS: &str = "an address with a port, such as \"192.0.2.1:51871\"";
@@ -73,8 +73,9 @@ pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<
             "write `wire: {listen: \"192.0.2.1:51871\"}`",
         )
         .and_then(|tree| wire(reader, tree, lanes.unwrap_or(1)));
-    let flows_max = flows(reader, top.get("flows"));
+    let flows = flows(reader, top.get("flows"), base);
     let probe = probe(reader, top.get("probe"));
+    let (flows_max, flow_log) = flows?;
     Some(Config {
         file: at.to_path_buf(),
         cluster: own?,
@@ -88,7 +89,8 @@ pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<
         workers: workers?,
         engine: engine?,
         lanes: lanes?,
-        flows_max: flows_max?,
+        flows_max,
+        flow_log,
         probe: probe?,
     })
 }
@@ -329,15 +331,43 @@ fn wire(reader: &mut Reader<'_>, tree: &Tree, lanes: u16) -> Option<Wire> {
     Some(Wire { listen })
 }
 
-fn flows(reader: &mut Reader<'_>, tree: Option<&Tree>) -> Option<u32> {
+/// How many flows are remembered, and the log of what happens to them.
+fn flows(
+    reader: &mut Reader<'_>,
+    tree: Option<&Tree>,
+    base: &Path,
+) -> Option<(u32, Option<FlowLog>)> {
     const DEFAULT: u32 = 262_144;
     let Some(tree) = tree else {
-        return Some(DEFAULT);
+        return Some((DEFAULT, None));
     };
     let fields = reader.fields(tree, "`flows`")?;
-    fields.only(reader, &["max"]);
-    fields.get("max").map_or(Some(DEFAULT), |tree| {
+    fields.only(reader, &["max", "log"]);
+    let max = fields.get("max").map_or(Some(DEFAULT), |tree| {
         reader.integer(tree, "`flows.max`", 1024..=67_108_864u32)
+    });
+    let log = match fields.get("log") {
+        Some(tree) => Some(flow_log(reader, tree, base)?),
+        None => None,
+    };
+    Some((max?, log))
+}
+
+fn flow_log(reader: &mut Reader<'_>, tree: &Tree, base: &Path) -> Option<FlowLog> {
+    let fields = reader.fields(tree, "`flows.log`")?;
+    fields.only(reader, &["file", "maxMiB", "files"]);
+    let file = fields.need(reader, "file", "write the path of the log");
+    let file = file.and_then(|tree| path(reader, tree, "`flows.log.file`", base));
+    let max_mib = fields.get("maxMiB").map_or(Some(64), |tree| {
+        reader.integer(tree, "`flows.log.maxMiB`", 1..=65_536u32)
+    });
+    let files = fields.get("files").map_or(Some(4), |tree| {
+        reader.integer(tree, "`flows.log.files`", 1..=1_000u32)
+    });
+    Some(FlowLog {
+        file: file?,
+        max_mib: max_mib?,
+        files: files?,
     })
 }
 

@@ -4,6 +4,7 @@ mod ask;
 mod check;
 mod clean;
 mod explain;
+mod flows;
 mod key;
 mod lab;
 mod node;
@@ -37,7 +38,8 @@ Examples:
   farlane node --config eu-1.yaml          this node's Node object, for the other clusters
   farlane run --config eu-1.yaml           the node, in the foreground
   farlane status                           what it does now
-  farlane explain --from shop/web-0 --to svc:shop/cart --port 80/TCP";
+  farlane explain --from shop/web-0 --to svc:shop/cart --port 80/TCP
+  farlane flows --follow --verdict deny    what is denied, as it happens";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -49,6 +51,8 @@ enum Verb {
     Status(status::Status),
     /// Show the decision for a new flow, and each step to it
     Explain(explain::Explain),
+    /// Show what happened to flows: which began, were denied, or ended, and why
+    Flows(flows::Flows),
     /// Make a WireGuard key, or show the public one
     Key(key::Key),
     /// Print this node's Node object, ready to lie among the other clusters' manifests
@@ -87,6 +91,7 @@ pub fn main() -> ExitCode {
             Verb::Check(verb) => verb.run(),
             Verb::Status(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(),
+            Verb::Flows(verb) => verb.run(),
             Verb::Key(verb) => verb.run(),
             Verb::Node(verb) => verb.run(),
             Verb::Clean(verb) => verb.run(),

@@ -25,6 +25,7 @@ use tunnel::PublicKey;
 
 use crate::crew::{Crew, Hopeless};
 use crate::explain::Explainer;
+use crate::flows::Board;
 use crate::node;
 use findings::Finding;
 use host::{Host, HostError};
@@ -89,6 +90,8 @@ pub struct Control {
     explainer: Option<Arc<Explainer>>,
     /// What was said of the objects already.
     found: BTreeSet<Finding>,
+    /// Who gives names to what the workers tell of flows; nobody before [`Control::run`].
+    pub(crate) board: Option<Arc<Board>>,
     /// Snapshots that a worker may still hold: it must not be the one to free them.
     passed: VecDeque<Arc<Snapshot>>,
 }
@@ -118,6 +121,7 @@ impl Control {
             host_problem: None,
             explainer: None,
             found,
+            board: None,
             passed: VecDeque::new(),
         })
     }
@@ -141,18 +145,20 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         crew: Crew,
         mtu: Arc<AtomicU32>,
         health: mpsc::Receiver<HealthChange>,
+        board: Arc<Board>,
     ) -> Result<(), ControlError> {
         self.crew = crew;
         self.mtu = mtu;
         // Before anything is made on the host: a signal meanwhile ends the node as one later does.
         let signals = Signals::new()?;
         let (requests, requested) = mpsc::channel(16);
-        let server = Server::listen(&self.config.socket, requests)?;
+        let server = Server::listen(&self.config.socket, requests, Arc::clone(&board))?;
+        self.board = Some(board);
         let (watch, seen) = Watch::new(self.intake.sources())?;
         // What has changed since everything was read, and before it was watched.
         for event in self.intake.read_again() {
@@ -292,6 +298,9 @@ impl Control {
         let applied = applied.min().unwrap_or(0);
         self.passed.retain(|snapshot| snapshot.epoch >= applied);
         self.passed.push_back(Arc::clone(&self.compiled.snapshot));
+        if let Some(board) = &self.board {
+            board.adopt(&self.compiled.snapshot);
+        }
         for member in members {
             member.mailbox.publish(Arc::clone(&self.compiled.snapshot));
         }

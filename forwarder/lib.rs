@@ -13,6 +13,7 @@
 //!   `helpers`.
 //! - [`control`] feeds what it reads (manifests, health) to the world, and gives what the world
 //!   compiles to the host's rules and to the workers.
+//! - [`flows`] gives names to what the workers tell of flows, remembers the last, and logs them.
 //! - [`explain`] asks the data path's judgements about flows that nobody has begun.
 //! - [`wireguard`] is a plain interface for `wg`, by the same worker.
 //! - [`cli`] has one file per verb.
@@ -27,7 +28,9 @@
 pub mod cli;
 pub mod control;
 pub mod crew;
+mod dates;
 pub mod explain;
+pub mod flows;
 mod helpers;
 pub mod keys;
 mod lab;

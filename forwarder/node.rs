@@ -16,12 +16,13 @@ use tunnel::{Lane, PrivateKey};
 
 use crate::control::{self, Control, ControlError};
 use crate::crew::{Crew, Work};
+use crate::flows::Recorder;
 use crate::helpers::Helpers;
 use crate::keys::{self, KeyError};
 use crate::mailbox::Mailbox;
 use crate::neighbours::Neighbours;
 use crate::successor;
-use crate::worker::{BUFFERS, Worker};
+use crate::worker::{BUFFERS, Listeners, Worker};
 
 /// Changes of other nodes' health that may wait for control.
 const HEALTH_MAX: usize = 1_024;
@@ -102,10 +103,12 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let control = Control::read(config.clone(), public)?;
     let mtu = Arc::new(AtomicU32::new(runtime.block_on(control.tun_mtu())?));
     let (health, health_changes) = mpsc::channel(HEALTH_MAX);
-    let workshop = Workshop::new(config, Arc::clone(&mtu), keys, health)?;
+    let recorder = Recorder::start(&config, usize::from(workers(&config)))?;
+    let board = recorder.board();
+    let workshop = Workshop::new(config, Arc::clone(&mtu), keys, health, recorder)?;
     let mailboxes = workshop.mailboxes.clone();
     let crew = Crew::start(mailboxes, move |number| workshop.make(number))?;
-    runtime.block_on(control.run(crew, mtu, health_changes))?;
+    runtime.block_on(control.run(crew, mtu, health_changes, board))?;
     Ok(())
 }
 
@@ -119,6 +122,7 @@ struct Workshop {
     mailboxes: Vec<Arc<Mailbox>>,
     neighbours: Vec<Neighbours>,
     health: mpsc::Sender<HealthChange>,
+    recorder: Recorder,
 }
 
 impl Workshop {
@@ -127,6 +131,7 @@ impl Workshop {
         mtu: Arc<AtomicU32>,
         keys: Vec<PrivateKey>,
         health: mpsc::Sender<HealthChange>,
+        recorder: Recorder,
     ) -> Result<Workshop, NodeError> {
         let all = 0..workers(&config);
         let wakers = all.map(|_| Waker::new()).collect::<Result<Vec<_>, _>>()?;
@@ -139,6 +144,7 @@ impl Workshop {
             keys,
             wakers,
             health,
+            recorder,
         })
     }
 
@@ -179,7 +185,10 @@ impl Workshop {
             Arc::clone(&self.mailboxes[place]),
             self.neighbours[place].successor(),
             helpers,
-            Some(self.health.clone()),
+            Some(Listeners {
+                health: self.health.clone(),
+                flows: self.recorder.ring(number),
+            }),
         );
         Ok(Box::new(|| worker.run()))
     }

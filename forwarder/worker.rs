@@ -9,9 +9,11 @@ use packet::{Batch, Datagrams, Frame, Now};
 use tokio::sync::mpsc;
 use tunnel::{Sealing, Unopened};
 
+use crate::flows::Told;
 use crate::helpers::Helpers;
 use crate::mailbox::{Desk, Mailbox};
 use crate::neighbours::Neighbours;
+use crate::ring::Ring;
 
 /// Buffers of a worker: what may be received, queued and under way at once. Pages that were never
 /// used take no memory.
@@ -44,6 +46,15 @@ const CROSSING_BATCH: usize = 64;
 /// Trains that may wait for the wire, and packets for the pods and for each neighbour.
 const TRANSMIT_BATCH: usize = 256;
 
+/// Who is told what a worker notices.
+#[derive(Clone)]
+pub struct Listeners {
+    /// That a node begins or ceases to answer: control.
+    pub(crate) health: mpsc::Sender<HealthChange>,
+    /// What happens to flows: the collector of their records.
+    pub(crate) flows: Arc<Ring<Told>>,
+}
+
 /// One worker, ready to run on a thread of its own.
 pub struct Worker<E> {
     engine: E,
@@ -59,14 +70,14 @@ pub struct Worker<E> {
     mailbox: Arc<Mailbox>,
     neighbours: Neighbours,
     helpers: Helpers,
-    health: Option<mpsc::Sender<HealthChange>>,
+    listeners: Option<Listeners>,
     /// Changes that control had no room for yet.
     untold: Vec<HealthChange>,
 }
 
 impl<E: Engine> Worker<E> {
-    /// Worker `number` among its neighbours, with its helpers; it tells `health` when a node begins or ceases to
-    /// answer.
+    /// Worker `number` among its neighbours, with its helpers; it tells its listeners when a node
+    /// begins or ceases to answer, and what happens to flows.
     pub fn new(
         number: u16,
         engine: E,
@@ -74,7 +85,7 @@ impl<E: Engine> Worker<E> {
         mailbox: Arc<Mailbox>,
         neighbours: Neighbours,
         helpers: Helpers,
-        health: Option<mpsc::Sender<HealthChange>>,
+        listeners: Option<Listeners>,
     ) -> Worker<E> {
         let tunnel = tunnel::Outbox::new(number, BUFFERS, TRANSMIT_BATCH);
         let out = Outbox::new(tunnel, TRANSMIT_BATCH);
@@ -92,7 +103,7 @@ impl<E: Engine> Worker<E> {
             mailbox,
             neighbours,
             helpers,
-            health,
+            listeners,
             untold: Vec::new(),
         }
     }
@@ -147,6 +158,7 @@ impl<E: Engine> Worker<E> {
         }
         self.transmit()?;
         self.neighbours.ring();
+        self.tell_flows();
         Ok(())
     }
 
@@ -346,12 +358,28 @@ impl<E: Engine> Worker<E> {
 
     fn tell_health(&mut self) {
         self.untold.extend(self.forwarder.take_health_changes());
-        let Some(health) = &self.health else { return };
+        let Some(Listeners { health, .. }) = &self.listeners else {
+            return;
+        };
         while let Some(change) = self.untold.first() {
             if health.try_send(change.clone()).is_err() {
                 return;
             }
             self.untold.remove(0);
+        }
+    }
+
+    /// Leaves what happened to flows to who collects it; what its ring has no room for is counted.
+    fn tell_flows(&mut self) {
+        let Some(Listeners { flows, .. }) = &self.listeners else {
+            return;
+        };
+        let (mut lost, unix_ns) = (0, self.now.unix_ns);
+        for record in self.forwarder.take_records() {
+            lost += u64::from(flows.push(Told { record, unix_ns }).is_err());
+        }
+        if lost > 0 {
+            self.forwarder.lose_records(lost);
         }
     }
 }

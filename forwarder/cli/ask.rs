@@ -1,6 +1,6 @@
 //! Asks the running node on its socket.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,44 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Sends one request and returns the body of the answer. HTTP/1.0, so that the answer ends with the
 /// connection.
 pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<String, Failure> {
+    let mut stream = send(socket, method, path, body)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|error| {
+        format!(
+            "the node on {} does not answer: {error}; is its process stopped?",
+            socket.display()
+        )
+    })?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or("the node hung up without an answer")?;
+    if is_good(head) {
+        Ok(body.to_owned())
+    } else {
+        Err(refusal(head, body))
+    }
+}
+
+/// Sends one request whose answer comes line by line, for as long as it takes.
+pub(super) fn lines(
+    socket: &Path,
+    path: &str,
+) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, Failure> {
+    let stream = send(socket, "GET", path, "")?;
+    // The head comes at once, what follows when there is something.
+    let mut answer = BufReader::new(stream);
+    let mut head = String::new();
+    while answer.read_line(&mut head)? > "\r\n".len() {}
+    if !is_good(&head) {
+        let mut body = String::new();
+        answer.read_to_string(&mut body)?;
+        return Err(refusal(&head, &body));
+    }
+    answer.get_ref().set_read_timeout(None)?;
+    Ok(answer.lines())
+}
+
+fn send(socket: &Path, method: &str, path: &str, body: &str) -> Result<UnixStream, Failure> {
     let mut stream = UnixStream::connect(socket).map_err(|error| {
         format!(
             "no node answers on {}: {error}; is it running? name its socket by --socket",
@@ -26,22 +64,18 @@ pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result
         "{method} {path} HTTP/1.0\r\nHost: farlane\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(|error| {
-        format!(
-            "the node on {} does not answer: {error}; is its process stopped?",
-            socket.display()
-        )
-    })?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or("the node hung up without an answer")?;
-    if head.split_whitespace().nth(1) == Some("200") {
-        Ok(body.to_owned())
-    } else if body.trim().is_empty() {
-        let status = head.lines().next().unwrap_or_default();
-        Err(format!("the node answers {status}; is it of another version?").into())
-    } else {
-        Err(body.trim().to_owned().into())
+    Ok(stream)
+}
+
+fn is_good(head: &str) -> bool {
+    head.split_whitespace().nth(1) == Some("200")
+}
+
+/// What the node says when it does not do what was asked.
+fn refusal(head: &str, body: &str) -> Failure {
+    if !body.trim().is_empty() {
+        return body.trim().into();
     }
+    let status = head.lines().next().unwrap_or_default();
+    format!("the node answers {status}; is it of another version?").into()
 }

@@ -63,6 +63,14 @@ fn write_all(report: &Report, text: &mut String) -> std::fmt::Result {
             report.host.spoofed, report.host.foreign, report.host.clear
         )?;
     }
+    let records = &report.flow_records;
+    if records.lost + records.unlogged > 0 {
+        writeln!(
+            text,
+            "of the flow records {} were lost, and {} are not in the log",
+            records.lost, records.unlogged
+        )?;
+    }
     writeln!(text, "\nDRIVERS")?;
     let mut said = Vec::new();
     for driver in report.workers.iter().flat_map(|worker| &worker.drivers) {

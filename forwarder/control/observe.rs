@@ -18,6 +18,8 @@ pub(super) struct Observed {
     pub(super) drops: BTreeMap<String, u64>,
     pub(super) segments: Segments,
     pub(super) probes: Vec<ProbeStatus>,
+    /// Flow records that found no room.
+    pub(super) lost_records: u64,
     /// Pairs of lanes that do not answer.
     pub(super) silent: Vec<Silent>,
     /// Other nodes' lanes by their keys: what all of our lanes have with each.
@@ -41,6 +43,7 @@ impl Observed {
     /// Adds what another worker knows.
     pub(super) fn add(&mut self, other: Observed) {
         self.flows += other.flows;
+        self.lost_records += other.lost_records;
         for (reason, segments) in other.drops {
             *self.drops.entry(reason).or_default() += segments;
         }
@@ -82,6 +85,7 @@ pub(super) fn observe(desk: &mut Desk<'_>) -> Observed {
     });
     Observed {
         flows: desk.forwarder.flows(),
+        lost_records: desk.forwarder.lost_records(),
         drivers: drivers.collect(),
         drops,
         segments: Segments {

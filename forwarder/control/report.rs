@@ -40,6 +40,9 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// Segments received, originated, sent, consumed, and queued.
     pub segments: Segments,
+    /// Flow records that are missing somewhere.
+    #[serde(default)]
+    pub flow_records: FlowRecords,
     /// Objects that are not wholly in force, and why.
     pub objects: Vec<Object>,
     /// The host's rules.
@@ -219,6 +222,16 @@ pub struct Object {
     pub reasons: Vec<String>,
 }
 
+/// Flow records that are missing somewhere.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowRecords {
+    /// Told faster than they were collected: nobody saw them.
+    pub lost: u64,
+    /// Collected, but the log's disk was slower.
+    pub unlogged: u64,
+}
+
 /// The host's rules.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -283,6 +296,10 @@ pub(crate) fn status(control: &Control) -> Status {
         seen.add(knows);
     }
     status.peers = peers(control, &seen);
+    status.flow_records = FlowRecords {
+        lost: seen.lost_records,
+        unlogged: control.board.as_ref().map_or(0, |board| board.unlogged()),
+    };
     status.drops = seen.drops;
     status.segments = seen.segments;
     status.applied_everywhere = status.workers.iter().all(|w| w.epoch == status.epoch);

@@ -5,18 +5,22 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
 use tokio::net::UnixListener;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::report::Status;
 use crate::explain::{BATCH_BYTES, Explainer, Question};
+use crate::flows::Board;
 
 /// Batches that are answered at once: the cores are the workers' first of all, and each batch holds
 /// memory for its answers.
@@ -61,6 +65,7 @@ impl Server {
     pub(crate) fn listen(
         path: &Path,
         requests: mpsc::Sender<Request>,
+        board: Arc<Board>,
     ) -> Result<Server, ServerError> {
         let io = |error| ServerError::Io {
             path: path.to_owned(),
@@ -78,11 +83,13 @@ impl Server {
         let limit = DefaultBodyLimit::max(BATCH_BYTES);
         let router = Router::new()
             .route("/status", get(status))
+            .route("/flows", get(flows))
             .route("/explain", post(explain))
             .route("/explain/batch", post(explain_batch).layer(limit))
             .with_state(Asked {
                 requests,
                 batches: Arc::new(Semaphore::new(BATCHES)),
+                board,
             });
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -124,6 +131,7 @@ pub(crate) fn remove_stale(path: &Path) -> std::io::Result<bool> {
 struct Asked {
     requests: mpsc::Sender<Request>,
     batches: Arc<Semaphore>,
+    board: Arc<Board>,
 }
 
 impl Asked {
@@ -163,6 +171,42 @@ async fn explain_batch(State(asked): State<Asked>, lines: Bytes) -> Response {
         Ok(answers) => ([(CONTENT_TYPE, "application/x-ndjson")], answers).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// What is asked of `GET /flows`.
+#[derive(Deserialize)]
+struct Flows {
+    /// Whether the answer goes on with what comes.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// Flow records as JSON lines, oldest first. To who follows an empty line ends what was remembered;
+/// if it is too slow for what comes, it is told how many it missed: `{"missed":7}`.
+async fn flows(State(asked): State<Asked>, Query(query): Query<Flows>) -> Response {
+    let board = asked.board;
+    let lines = |past: &[Arc<_>]| {
+        past.iter()
+            .map(|named| board.line(named))
+            .collect::<String>()
+    };
+    let body = if query.follow {
+        let (past, coming) = board.follow();
+        let past = lines(&past) + "\n";
+        let coming = stream::unfold((coming, board), async |(mut coming, board)| {
+            let line = match coming.recv().await {
+                Ok(named) => board.line(&named),
+                Err(RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}\n"),
+                Err(RecvError::Closed) => return None,
+            };
+            Some((line, (coming, board)))
+        });
+        let all = stream::once(async { past }).chain(coming);
+        Body::from_stream(all.map(Ok::<_, std::convert::Infallible>))
+    } else {
+        Body::from(lines(&board.remembered()))
+    };
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 fn ending() -> Response {

@@ -137,6 +137,7 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
@@ -145,6 +146,7 @@ mod tests {
     use super::*;
     use crate::control::{AskedOfControl, Control, Socket};
     use crate::explain::Explainer;
+    use crate::flows::Board;
 
     const GOOD: &str = r#"{"from":"shop/front","to":"shop/orders-0","port":8080}"#;
 
@@ -162,7 +164,8 @@ mod tests {
             .expect("a runtime");
         runtime.block_on(async move {
             let (requests, mut requested) = mpsc::channel(1);
-            let socket = Socket::listen(&path, requests).expect("a socket");
+            let board = Arc::new(Board::new("eu-1", BTreeMap::new(), 0));
+            let socket = Socket::listen(&path, requests, board).expect("a socket");
             let explainer = Arc::new(example());
             let control = async {
                 while let Some(request) = requested.recv().await {
