@@ -13,7 +13,7 @@ use crate::record::{End, Records};
 /// How many slots a full table looks through for one that may go.
 const EVICTION_TRIES: usize = 32;
 
-/// So many conversations lie in the caches of a core, at some 300 bytes each.
+/// So many conversations lie in the caches of a core, at some 240 bytes each.
 const MANY: usize = 16_384;
 
 /// Conversations by either of their two keys.
