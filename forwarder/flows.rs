@@ -12,6 +12,7 @@
 
 mod log;
 mod named;
+mod pen;
 mod record;
 
 use std::collections::{BTreeMap, VecDeque};

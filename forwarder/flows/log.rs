@@ -1,7 +1,7 @@
 //! The log of flow records: JSON lines in a file that is rotated by its size.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use config::FlowLog;
 
+use super::pen::Pen;
 use super::{Board, Named};
 
 /// Records that may wait for the disk.
@@ -77,7 +78,7 @@ impl Queue {
 
 /// Writes until the queue ends. What cannot be written is lost and counted; the next is tried again.
 fn write(board: &Board, waiting: &Receiver<Arc<Named>>, mut disk: Disk, lost: &AtomicU64) {
-    let (mut chunk, mut failing) = (Vec::with_capacity(CHUNK), false);
+    let (mut chunk, mut pen, mut failing) = (Vec::with_capacity(CHUNK), Pen::new(), false);
     while let Ok(first) = waiting.recv() {
         let mut records = 1;
         chunk.clear();
@@ -88,7 +89,9 @@ fn write(board: &Board, waiting: &Receiver<Arc<Named>>, mut disk: Disk, lost: &A
             chunk.extend_from_slice(board.line(&next).as_bytes());
             records += 1;
         }
-        match disk.append(&chunk) {
+        let written;
+        (written, chunk) = disk.append(&mut pen, chunk);
+        match written {
             Ok(()) => failing = false,
             Err(error) => {
                 lost.fetch_add(records, Ordering::Relaxed);
@@ -136,13 +139,18 @@ impl Disk {
     }
 
     /// Writes whole lines; before that the file is rotated if they would make it too large.
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
-            self.rotate()?;
+    fn append(&mut self, pen: &mut Pen, lines: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let bytes = lines.len() as u64;
+        if self.bytes > 0
+            && self.bytes + bytes > self.bytes_max
+            && let Err(error) = self.rotate()
+        {
+            return (Err(error), lines);
         }
-        self.file.write_all(lines)?;
-        self.bytes += lines.len() as u64;
-        Ok(())
+        let (written, lines) = pen.append(&self.file, lines);
+        // As much as there may be of what was not written whole.
+        self.bytes += bytes;
+        (written, lines)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -197,8 +205,10 @@ mod tests {
         })
         .expect("a directory of our own");
         disk.bytes_max = 10;
+        // With the feature this is io_uring, where there is one.
+        let mut pen = Pen::new();
         for line in ["1234567\n", "abcdefg\n", "ABCDEFG\n", "!\n", "last\n"] {
-            disk.append(line.as_bytes()).expect("room");
+            disk.append(&mut pen, line.into()).0.expect("room");
         }
         let read = |name: &str| fs::read_to_string(home.join("deep").join(name)).ok();
         assert_eq!(read("flows.jsonl").as_deref(), Some("last\n"));
