@@ -12,6 +12,7 @@
 
 mod log;
 mod named;
+mod names;
 mod pen;
 mod record;
 
@@ -29,6 +30,7 @@ use tokio::sync::broadcast;
 use crate::ring::Ring;
 use log::Log;
 pub(crate) use named::Named;
+use names::Names;
 pub use record::{Ended, FlowRecord, Party, ServiceName, Way};
 
 /// Records of one worker that may wait for the collector.
@@ -37,9 +39,6 @@ const RING: usize = 1_024;
 const REMEMBERED: usize = 4_096;
 /// How far who follows may stay behind.
 const BEHIND_MAX: usize = 4_096;
-/// Snapshots that records may speak of: collected before each new one, they are of the newest, or of
-/// the one before, which a worker has just left.
-const SNAPSHOTS: usize = 3;
 /// How long the collector rests after it found something, and after it found nothing.
 const BUSY: Duration = Duration::from_millis(5);
 const IDLE: Duration = Duration::from_millis(100);
@@ -74,8 +73,7 @@ pub(crate) struct Board {
 
 #[derive(Debug)]
 struct State {
-    /// Newest last.
-    snapshots: VecDeque<Arc<Snapshot>>,
+    names: Names,
     /// Oldest first.
     remembered: VecDeque<Arc<Named>>,
     followers: broadcast::Sender<Arc<Named>>,
@@ -142,7 +140,7 @@ impl Board {
             clusters,
             node: node.to_owned(),
             state: Mutex::new(State {
-                snapshots: VecDeque::new(),
+                names: Names::default(),
                 remembered: VecDeque::new(),
                 followers: broadcast::Sender::new(BEHIND_MAX),
                 log: None,
@@ -155,10 +153,7 @@ impl Board {
     pub(crate) fn adopt(&self, snapshot: &Arc<Snapshot>) {
         let mut state = self.lock();
         state.collect(&self.rings);
-        if state.snapshots.len() == SNAPSHOTS {
-            state.snapshots.pop_front();
-        }
-        state.snapshots.push_back(Arc::clone(snapshot));
+        state.names.adopt(snapshot);
     }
 
     /// What is remembered, oldest first.
@@ -223,7 +218,7 @@ impl State {
     }
 
     fn add(&mut self, told: Told) {
-        let named = Arc::new(Named::new(told, &self.snapshots));
+        let named = Arc::new(Named::new(told, &self.names));
         if let Some(log) = &mut self.log {
             log.put(&named);
         }

@@ -15,12 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<String, Failure> {
     let mut stream = send(socket, method, path, body)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(|error| {
-        format!(
-            "the node on {} does not answer: {error}; is its process stopped?",
-            socket.display()
-        )
-    })?;
+    stream
+        .read_to_string(&mut answer)
+        .map_err(silence(socket))?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .ok_or("the node hung up without an answer")?;
@@ -31,23 +28,34 @@ pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result
     }
 }
 
-/// Sends one request whose answer comes line by line, for as long as it takes.
+/// Sends one request whose answer comes line by line; with `forever` for as long as it takes.
 pub(super) fn lines(
     socket: &Path,
     path: &str,
-) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, Failure> {
-    let stream = send(socket, "GET", path, "")?;
+    forever: bool,
+) -> Result<impl Iterator<Item = Result<String, Failure>> + use<>, Failure> {
+    let silent = silence(socket);
+    let mut answer = BufReader::new(send(socket, "GET", path, "")?);
     // The head comes at once, what follows when there is something.
-    let mut answer = BufReader::new(stream);
     let mut head = String::new();
-    while answer.read_line(&mut head)? > "\r\n".len() {}
+    while answer.read_line(&mut head).map_err(&silent)? > "\r\n".len() {}
     if !is_good(&head) {
         let mut body = String::new();
-        answer.read_to_string(&mut body)?;
+        answer.read_to_string(&mut body).map_err(&silent)?;
         return Err(refusal(&head, &body));
     }
-    answer.get_ref().set_read_timeout(None)?;
-    Ok(answer.lines())
+    if forever {
+        answer.get_ref().set_read_timeout(None)?;
+    }
+    Ok(answer.lines().map(move |line| line.map_err(&silent)))
+}
+
+/// What to say of an error between us and the node.
+fn silence(socket: &Path) -> impl Fn(std::io::Error) -> Failure + use<> {
+    let socket = socket.display().to_string();
+    move |error| {
+        format!("the node on {socket} does not answer: {error}; is its process stopped?").into()
+    }
 }
 
 fn send(socket: &Path, method: &str, path: &str, body: &str) -> Result<UnixStream, Failure> {
@@ -59,11 +67,12 @@ fn send(socket: &Path, method: &str, path: &str, body: &str) -> Result<UnixStrea
     })?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: farlane\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
+        "{method} {path} HTTP/1.0\r\nHost: farlane\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}",
+    )
+    .map_err(silence(socket))?;
     Ok(stream)
 }
 

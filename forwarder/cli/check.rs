@@ -1,5 +1,6 @@
 //! `farlane check`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use config::Config;
 use mesh::{Compiled, Event, World};
 
 use super::Failure;
-use crate::control::findings::findings;
+use crate::control::findings::{Finding, findings};
 use crate::control::{Control, ControlError, is_manifest};
 
 /// Say everything that is wrong or not supported in node files and manifests
@@ -117,11 +118,15 @@ impl Findings {
     }
 
     fn objects(&mut self, compiled: &Compiled) {
-        for finding in findings(compiled) {
+        let mut texts = BTreeMap::new();
+        for Finding { problem, grave } in findings(compiled) {
             // What was compiled from has been read already; unless it is gone since, it is there.
-            let text = std::fs::read(&finding.problem.file).unwrap_or_default();
-            let said = finding.problem.render(&String::from_utf8_lossy(&text));
-            if finding.grave {
+            let text = texts.entry(problem.file.clone()).or_insert_with(|| {
+                let bytes = std::fs::read(&problem.file).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).into_owned()
+            });
+            let said = problem.render(text);
+            if grave {
                 self.complain(said);
             } else {
                 self.lines.push(said);

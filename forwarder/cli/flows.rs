@@ -13,8 +13,11 @@ use crate::flows::{Ended, FlowRecord, Party, Way};
 /// Show what happened to flows: which began, were denied, or ended, and why
 ///
 /// The node remembers its last 4,096 records. A flow is told of where it leaves its source (egress)
-/// and where it reaches its destination (ingress), by the nodes of those. One that is denied again
-/// and again is told once in 10 s. For more than that, `flows.log` in the node's file names a log.
+/// and where it reaches its destination (ingress), by the nodes of those. What one address is denied
+/// at one port of another is told once in 10 s; of a flow that a change has cut only that. What
+/// belongs to no flow, such as a forged source or an answer that nobody asked for, is counted by
+/// `farlane status` alone, and flows that live when the node ends are not told to end. For more than
+/// the last records, `flows.log` in the node's file names a log.
 #[derive(Debug, clap::Args)]
 pub(super) struct Flows {
     /// Go on with what comes, until interrupted
@@ -71,7 +74,7 @@ impl Flows {
         } else {
             "/flows"
         };
-        let mut lines = ask::lines(&self.socket.socket, path)?;
+        let mut lines = ask::lines(&self.socket.socket, path, self.follow)?;
         // What is remembered ends with an empty line, or with the answer.
         let mut remembered = VecDeque::new();
         for line in lines.by_ref() {
@@ -100,7 +103,11 @@ impl Flows {
             }
             out.flush()?;
         }
-        Ok(())
+        match self.follow {
+            // Nothing else ends that.
+            true => Err("the node has ended".into()),
+            false => Ok(()),
+        }
     }
 
     fn print_remembered(

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::report::Status;
 use crate::explain::{BATCH_BYTES, Explainer, Question};
-use crate::flows::Board;
+use crate::flows::{Board, Named};
 
 /// Batches that are answered at once: the cores are the workers' first of all, and each batch holds
 /// memory for its answers.
@@ -185,14 +185,9 @@ struct Flows {
 /// if it is too slow for what comes, it is told how many it missed: `{"missed":7}`.
 async fn flows(State(asked): State<Asked>, Query(query): Query<Flows>) -> Response {
     let board = asked.board;
-    let lines = |past: &[Arc<_>]| {
-        past.iter()
-            .map(|named| board.line(named))
-            .collect::<String>()
-    };
     let body = if query.follow {
         let (past, coming) = board.follow();
-        let past = lines(&past) + "\n";
+        let past = written(&board, past).await + "\n";
         let coming = stream::unfold((coming, board), async |(mut coming, board)| {
             let line = match coming.recv().await {
                 Ok(named) => board.line(&named),
@@ -204,9 +199,17 @@ async fn flows(State(asked): State<Asked>, Query(query): Query<Flows>) -> Respon
         let all = stream::once(async { past }).chain(coming);
         Body::from_stream(all.map(Ok::<_, std::convert::Infallible>))
     } else {
-        Body::from(lines(&board.remembered()))
+        Body::from(written(&board, board.remembered()).await)
     };
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Records as lines. A thread of its own writes them: control is not to wait for thousands.
+async fn written(board: &Arc<Board>, records: Vec<Arc<Named>>) -> String {
+    let board = Arc::clone(board);
+    let lines = move || records.iter().map(|named| board.line(named)).collect();
+    let written = tokio::task::spawn_blocking(lines).await;
+    written.unwrap_or_default()
 }
 
 fn ending() -> Response {

@@ -154,10 +154,25 @@ impl Conversation {
         }
     }
 
-    /// Whether TCP has ended it, and nothing more came: its end can be told, although late segments
+    /// Whether TCP has ended it, and nothing more came: its end is to be told, although late segments
     /// are still its own for a while.
     pub(crate) fn is_done(&self, now: Time) -> bool {
-        self.finished == [true; 2] && now.since(self.last_seen) >= SETTLED
+        !self.told_end && self.finished == [true; 2] && now.since(self.last_seen) >= SETTLED
+    }
+
+    /// Its end is told: what comes after it counts for itself.
+    pub(crate) fn note_told_end(&mut self) {
+        self.told_end = true;
+        self.traffic = Default::default();
+        self.began = self.last_seen;
+    }
+
+    /// Why it is over, when another needs its place.
+    pub(crate) fn end_before_its_time(&self) -> End {
+        match self.stage {
+            Stage::Closing => End::Closed,
+            _ => End::Evicted,
+        }
     }
 
     /// Why it is over, when it is forgotten for its own sake.

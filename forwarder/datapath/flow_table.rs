@@ -55,7 +55,7 @@ impl FlowTable {
             hand: 0,
             secret,
             foresight: Foresight::new(),
-            records: Records::new(limit),
+            records: Records::new(limit, secret),
             many: MANY,
         }
     }
@@ -104,7 +104,8 @@ impl FlowTable {
                 if !other_may_go {
                     return Err(Refused::Clash);
                 }
-                self.remove(other, End::Evicted);
+                let end = self.at(other).end_before_its_time();
+                self.remove(other, end);
             }
         }
         let slot = self.vacant(now).ok_or(Refused::Full)?;
@@ -180,14 +181,14 @@ impl FlowTable {
                 self.remove(slot, end);
             } else if conversation.is_done(now) {
                 self.records.end(conversation, End::Closed);
-                conversation.told_end = true;
+                conversation.note_told_end();
             }
         }
     }
 
     /// Whether a denial of this flow is to be told now.
-    pub(crate) fn is_news(&mut self, key: &Key, now: Time) -> bool {
-        self.records.is_news(key, self.secret, now)
+    pub(crate) fn is_news(&mut self, key: Key, now: Time) -> bool {
+        self.records.is_news(key, now)
     }
 
     /// How many conversations it holds.
@@ -256,7 +257,7 @@ impl FlowTable {
             };
             let end = match conversation.expired(now) {
                 true => conversation.end(),
-                false if conversation.may_go() => End::Evicted,
+                false if conversation.may_go() => conversation.end_before_its_time(),
                 false => continue,
             };
             self.remove(slot, end);

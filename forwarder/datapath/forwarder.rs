@@ -285,14 +285,9 @@ impl Forwarder {
         self.flows.len()
     }
 
-    /// Gives away what is to be told of flows, oldest first.
-    pub fn take_records(&mut self) -> impl Iterator<Item = Record> + '_ {
-        self.flows.records.take()
-    }
-
-    /// Counts records that nobody had room for.
-    pub fn lose_records(&mut self, records: u64) {
-        self.flows.records.lose(records);
+    /// Gives away what is to be told of flows, at most so many, oldest first.
+    pub fn take_records(&mut self, most: usize) -> impl Iterator<Item = Record> + '_ {
+        self.flows.records.take(most)
     }
 
     /// How many records found no room.
@@ -341,6 +336,7 @@ impl Forwarder {
             mtu: self.settings.mtu,
             now,
             crossed: false,
+            denied_by: None,
             out,
         })
     }

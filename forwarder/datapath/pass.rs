@@ -1,6 +1,7 @@
 //! One packet's way through the judgements: out of its source, in to its destination.
 
 use packet::{Complaint, Fragment, Header, Kind, Now, Packet};
+use policy::RuleId;
 
 use crate::answers::Answers;
 use crate::conversation::{ACK, Conversation, Role, SYN, Stage, answers_go, enter};
@@ -30,6 +31,8 @@ pub(crate) struct Pass<'a> {
     pub now: Now,
     /// Whether another worker's TUN gave the packet: then it is judged here or nowhere.
     pub crossed: bool,
+    /// The rule that has denied what a known flow is to go on with.
+    pub denied_by: Option<RuleId>,
     pub out: &'a mut Outbox,
 }
 
@@ -134,7 +137,12 @@ impl Pass<'_> {
         }
         let flags = packet.header().tcp_flags;
         let (conversation, sequence) = (self.flows.at(slot), packet.sequence());
-        conversation.traffic[role as usize].add(packet.segments(), packet.bytes().len());
+        let bytes = packet.bytes().len();
+        if conversation.told_end && bytes > usize::from(packet.header().payload) {
+            // Its ends have said that they are done, and go on all the same.
+            conversation.told_end = false;
+        }
+        conversation.traffic[role as usize].add(packet.segments(), bytes);
         conversation.touch(role, flags, sequence, self.now.time);
         if flags & SYN != 0 {
             self.clamp(&mut packet, route);
@@ -272,10 +280,11 @@ impl Pass<'_> {
             conversation.stage = old.stage;
             conversation.replied = old.replied;
         }
-        if let Some(old) = past.continued_to(conversation.destination) {
+        if let Some(old) = past.continued(judgement) {
             conversation.began = old.began;
             conversation.traffic = old.traffic;
             conversation.finished = old.finished;
+            conversation.told_end = old.told_end;
         }
         self.flows
             .insert(conversation, self.now.time)
@@ -291,7 +300,7 @@ impl Pass<'_> {
         self.flows.take(slot);
         let judged = self.continue_or_begin(header, side, &old);
         if let Err(reason) = judged {
-            self.flows.records.end(&old, End::Cut(reason));
+            self.tell_cut(&old, reason);
         }
         if let Err(reason) = judged
             && !matches!(reason, Reason::FlowTableFull | Reason::FlowClash)
@@ -333,7 +342,7 @@ impl Pass<'_> {
         }
         match self.begin(header, side, Past::Kept(old)) {
             // Somebody else's now: it may begin anew, if a flow may begin with this packet.
-            Err(Reason::NoFlow) => self.begin(header, side, Past::Nothing),
+            Err(Reason::NoFlow) => self.begin(header, side, Past::Released(old)),
             other => other,
         }
     }

@@ -2,6 +2,7 @@
 //! and never for a packet of a known flow; there is room for a fixed number of them between two
 //! breaths, and what finds none is counted.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -13,6 +14,10 @@ use crate::{Key, Reason, Side};
 
 /// How many records may wait to be taken: a sweep of a large table can end so many flows at once.
 const ROOM: usize = 4_096;
+/// Once half of the room is taken, one address has an eighth of it at most: who makes flows without
+/// end does not keep others' records from being told. Addresses share so many accounts.
+const SHARE: u32 = ROOM as u32 / 8;
+const ACCOUNTS: usize = 256;
 /// Denied flows that are remembered, so that each is told once in [`QUIET`] and not with every
 /// packet.
 const DENIALS: usize = 1_024;
@@ -47,7 +52,7 @@ pub struct Record {
 pub enum Event {
     /// It began, and passes.
     Began,
-    /// It may not be. Told once in 10 s while it goes on.
+    /// It may not be. From one address to one port that is told once in 10 s.
     Denied(Reason),
     /// It passed, and is over.
     Ended {
@@ -71,7 +76,7 @@ pub enum End {
     Silent,
     /// Another packet, or another flow, needed its place in the table.
     Evicted,
-    /// What began as the same flow has another backend since.
+    /// What begins as the same flow goes to another backend since, or another has its address.
     Moved,
     /// A change has cut it, for this reason.
     Cut(Reason),
@@ -98,18 +103,25 @@ impl Traffic {
 /// Records that wait to be taken.
 #[derive(Debug)]
 pub(crate) struct Records {
-    waiting: Vec<Record>,
+    waiting: VecDeque<Record>,
+    limit: usize,
+    /// How many of those that wait are of the addresses that share an account.
+    accounts: Vec<u32>,
     denials: Vec<(u64, Time)>,
+    secret: (u64, u64),
     lost: u64,
 }
 
 impl Records {
     /// Room for what a table of flows can tell; none where there is no table.
-    pub(crate) fn new(flows: usize) -> Records {
-        let (room, denials) = if flows == 0 { (0, 0) } else { (ROOM, DENIALS) };
+    pub(crate) fn new(flows: usize, secret: (u64, u64)) -> Records {
+        let or_none = |count| if flows == 0 { 0 } else { count };
         Records {
-            waiting: Vec::with_capacity(room),
-            denials: alloc::vec![(0, Time::ZERO); denials],
+            waiting: VecDeque::with_capacity(or_none(ROOM)),
+            limit: or_none(ROOM),
+            accounts: alloc::vec![0; or_none(ACCOUNTS)],
+            denials: alloc::vec![(0, Time::ZERO); or_none(DENIALS)],
+            secret,
             lost: 0,
         }
     }
@@ -117,16 +129,59 @@ impl Records {
     /// Tells something.
     #[cold]
     pub(crate) fn push(&mut self, record: Record) {
-        if self.waiting.len() < self.waiting.capacity() {
-            self.waiting.push(record);
-        } else {
+        let waiting = self.waiting.len();
+        let place = self.account(&record);
+        let Some(account) = self.accounts.get_mut(place) else {
+            return;
+        };
+        if waiting == self.limit || (waiting >= self.limit / 2 && *account >= SHARE) {
             self.lost += 1;
+            return;
         }
+        *account += 1;
+        self.waiting.push_back(record);
+    }
+
+    /// Where it is counted what the source of a flow takes.
+    fn account(&self, record: &Record) -> usize {
+        let of_source = Key {
+            flow: Flow {
+                source: record.flow.source,
+                destination: record.flow.source,
+                source_port: 0,
+                destination_port: 0,
+                protocol: 0,
+            },
+            side: Side::Out,
+        };
+        of_source.hash(self.secret) as usize % ACCOUNTS
     }
 
     /// Tells that a flow is over, unless that was told already.
     #[cold]
     pub(crate) fn end(&mut self, conversation: &Conversation, why: End) {
+        self.tell_end(conversation, why, None, conversation.epoch);
+    }
+
+    /// Tells that a change has cut a flow, by a rule of the snapshot of `epoch`.
+    #[cold]
+    pub(crate) fn cut(
+        &mut self,
+        conversation: &Conversation,
+        reason: Reason,
+        rule: Option<RuleId>,
+        epoch: u64,
+    ) {
+        self.tell_end(conversation, End::Cut(reason), rule, epoch);
+    }
+
+    fn tell_end(
+        &mut self,
+        conversation: &Conversation,
+        why: End,
+        rule: Option<RuleId>,
+        epoch: u64,
+    ) {
         if conversation.told_end || conversation.stage == Stage::Replaced {
             return;
         }
@@ -144,15 +199,16 @@ impl Records {
             destination: conversation.destination,
             subject: Some(conversation.subject),
             peer: Some(conversation.peer),
-            rule: None,
-            epoch: conversation.epoch,
+            rule,
+            epoch,
         });
     }
 
-    /// Whether a denial of this flow is to be told now. Two flows may share a place: then each is
-    /// told more often.
-    pub(crate) fn is_news(&mut self, key: &Key, secret: (u64, u64), now: Time) -> bool {
-        let hash = key.hash(secret);
+    /// Whether a denial of this flow is to be told now, whichever port it comes from. Two may share a
+    /// place: then each is told more often.
+    pub(crate) fn is_news(&mut self, mut key: Key, now: Time) -> bool {
+        key.flow.source_port = 0;
+        let hash = key.hash(self.secret);
         let Some(place) = hash.checked_rem(self.denials.len() as u64) else {
             return false;
         };
@@ -164,14 +220,13 @@ impl Records {
         true
     }
 
-    /// Gives away what waits, oldest first.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Record> + '_ {
-        self.waiting.drain(..)
-    }
-
-    /// Counts such as nobody took.
-    pub(crate) fn lose(&mut self, records: u64) {
-        self.lost += records;
+    /// Gives away at most so many, oldest first.
+    pub(crate) fn take(&mut self, most: usize) -> impl Iterator<Item = Record> + '_ {
+        let taken = most.min(self.waiting.len());
+        if taken == self.waiting.len() && taken > 0 {
+            self.accounts.fill(0);
+        }
+        self.waiting.drain(..taken)
     }
 
     /// How many found no room.
@@ -208,31 +263,59 @@ mod tests {
 
     #[test]
     fn records_are_given_in_order_and_those_without_room_are_counted() {
-        let mut records = Records::new(1);
-        for port in 0..ROOM as u16 + 3 {
-            records.push(record(port));
+        let mut records = Records::new(1, (1, 2));
+        let from = |source: u16| {
+            let mut record = record(source);
+            let [high, low] = source.to_be_bytes();
+            record.flow.source = Address::from_v4([10, 9, high, low]);
+            record
+        };
+        let all = ROOM as u16;
+        for source in 0..all + 3 {
+            records.push(from(source));
         }
         assert_eq!(records.lost(), 3);
-        let ports: Vec<u16> = records.take().map(|r| r.flow.source_port).collect();
-        assert!(ports.into_iter().eq(0..ROOM as u16));
+        let first = records.take(100).map(|r| r.flow.source_port);
+        assert!(first.eq(0..100));
+        let rest = records.take(usize::MAX).map(|r| r.flow.source_port);
+        assert!(rest.eq(100..all));
         records.push(record(7));
-        assert_eq!(records.take().count(), 1, "there is room again");
-        let mut none = Records::new(0);
+        assert_eq!(records.take(9).count(), 1, "there is room again");
+        let mut none = Records::new(0, (1, 2));
         none.push(record(1));
-        assert_eq!((none.take().count(), none.lost()), (0, 1));
+        assert_eq!((none.take(9).count(), none.lost()), (0, 0));
+    }
+
+    #[test]
+    fn who_makes_records_without_end_leaves_room_for_others() {
+        let mut records = Records::new(1, (1, 2));
+        for port in 0..10_000 {
+            records.push(record(port));
+        }
+        let mut other = record(1);
+        other.flow.source = Address::from_v4([10, 9, 9, 9]);
+        records.push(other);
+        assert_eq!(records.lost(), 10_000 - ROOM as u64 / 2);
+        let last = records.take(usize::MAX).last().expect("records");
+        assert_eq!(last.flow.source, other.flow.source);
     }
 
     #[test]
     fn a_denied_flow_is_news_once_in_a_while() {
-        let mut records = Records::new(1);
-        let key = |port| Key {
-            flow: record(port).flow,
-            side: Side::Out,
+        let mut records = Records::new(1, (1, 2));
+        let key = |from, to| {
+            let mut key = Key {
+                flow: record(from).flow,
+                side: Side::Out,
+            };
+            key.flow.destination_port = to;
+            key
         };
-        let late = Time::ZERO + QUIET;
-        assert!(records.is_news(&key(1), (1, 2), Time::ZERO));
-        assert!(!records.is_news(&key(1), (1, 2), Time::from_nanos(9)));
-        assert!(records.is_news(&key(2), (1, 2), Time::from_nanos(9)));
-        assert!(records.is_news(&key(1), (1, 2), late));
+        let (soon, late) = (Time::from_nanos(9), Time::ZERO + QUIET);
+        assert!(records.is_news(key(1, 80), Time::ZERO));
+        assert!(!records.is_news(key(1, 80), soon));
+        assert!(!records.is_news(key(2, 80), soon), "from another port");
+        assert!(records.is_news(key(1, 81), soon));
+        assert!(records.is_news(key(1, 80), late));
     }
 }

@@ -1,7 +1,5 @@
 //! What is told of a flow where it is judged.
 
-use packet::Address;
-
 use crate::conversation::Conversation;
 use crate::judge::{Inquiry, Judgement};
 use crate::pass::Pass;
@@ -15,7 +13,7 @@ pub(crate) enum Past<'a> {
     Nothing,
     /// It goes on with the backend that it has, if it has one.
     Kept(&'a Conversation),
-    /// It may get another backend.
+    /// It begins anew, and may get another backend.
     Released(&'a Conversation),
 }
 
@@ -28,19 +26,24 @@ impl<'a> Past<'a> {
         }
     }
 
-    /// What goes on as a flow to `destination`: the same flow to people.
-    pub(crate) fn continued_to(self, destination: (Address, u16)) -> Option<&'a Conversation> {
-        match self {
-            Past::Nothing => None,
-            Past::Kept(old) | Past::Released(old) => Some(old),
-        }
-        .filter(|old| old.destination == destination)
+    /// What goes on as the flow that is judged: the same two ends, and nothing came between.
+    pub(crate) fn continued(self, judgement: &Judgement<'_>) -> Option<&'a Conversation> {
+        let old = match self {
+            Past::Nothing => return None,
+            Past::Kept(old) | Past::Released(old) => old,
+        };
+        let same = old.cut.is_none()
+            && old.destination == judgement.destination
+            && old.frontend.is_some() == judgement.service.is_some()
+            && Some((old.subject, old.peer)) == judgement.identities();
+        same.then_some(old)
     }
 }
 
 impl Pass<'_> {
-    /// Records that a flow has begun, or that it may not be. Of one that was known before it is told
-    /// only that it has moved: that it was cut is told by who knows that it is not begun anew.
+    /// Records that a flow has begun, or that it may not be. Of one that was known before, it is told
+    /// here that another has its place; that it was cut is told by who knows that it does not begin
+    /// anew.
     #[cold]
     pub(crate) fn tell(
         &mut self,
@@ -50,26 +53,30 @@ impl Pass<'_> {
         past: Past<'_>,
         denied: Option<Reason>,
     ) {
-        let key = Key {
-            flow: inquiry.flow,
-            side,
-        };
+        let rule = judgement.asked.as_ref().and_then(|(_, said)| said.rule);
         let event = match (past, denied) {
-            (Past::Kept(_), _) | (Past::Released(_), Some(_)) => return,
             (Past::Nothing, Some(reason)) => {
-                if !self.flows.is_news(&key, self.now.time) {
+                let key = Key {
+                    flow: inquiry.flow,
+                    side,
+                };
+                if !self.flows.is_news(key, self.now.time) {
                     return;
                 }
                 Event::Denied(reason)
             }
-            (Past::Released(old), None) => {
-                if past.continued_to(judgement.destination).is_some() {
+            (Past::Kept(_) | Past::Released(_), Some(_)) => {
+                self.denied_by = rule;
+                return;
+            }
+            (Past::Nothing, None) => Event::Began,
+            (Past::Kept(old) | Past::Released(old), None) => {
+                if past.continued(judgement).is_some() {
                     return;
                 }
                 self.flows.records.end(old, End::Moved);
                 Event::Began
             }
-            (Past::Nothing, None) => Event::Began,
         };
         self.flows.records.push(Record {
             event,
@@ -79,8 +86,15 @@ impl Pass<'_> {
             destination: judgement.destination,
             subject: judgement.subject.map(|endpoint| endpoint.identity),
             peer: judgement.peer.map(|endpoint| endpoint.identity),
-            rule: judgement.asked.as_ref().and_then(|(_, said)| said.rule),
+            rule,
             epoch: self.snapshot.epoch,
         });
+    }
+
+    /// Records that a change has cut a flow, by the rule that was just asked.
+    #[cold]
+    pub(crate) fn tell_cut(&mut self, old: &Conversation, reason: Reason) {
+        let (rule, epoch) = (self.denied_by, self.snapshot.epoch);
+        self.flows.records.cut(old, reason, rule, epoch);
     }
 }

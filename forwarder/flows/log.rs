@@ -1,12 +1,14 @@
 //! The log of flow records: JSON lines in a file that is rotated by its size.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use config::FlowLog;
 
@@ -15,6 +17,8 @@ use super::{Board, Named};
 
 /// Records that may wait for the disk.
 const WAITING_MAX: usize = 4_096;
+/// How long the node's end waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// So many bytes are gathered, as far as records wait, before they are written.
 const CHUNK: usize = 64 << 10;
 
@@ -54,11 +58,20 @@ impl Log {
         Ok(Queue { records, lost })
     }
 
-    /// Waits until all that was put is written; the queue must be gone.
+    /// Waits until all that was put is written, but for a disk that hangs; the queue must be gone.
     pub(super) fn end(mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let until = Instant::now() + PATIENCE;
+        while !thread.is_finished() {
+            if Instant::now() >= until {
+                tracing::error!("the flow log's disk hangs: its last records are lost");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
+        let _ = thread.join();
     }
 }
 
@@ -111,8 +124,11 @@ fn write(board: &Board, waiting: &Receiver<Arc<Named>>, mut disk: Disk, lost: &A
 struct Disk {
     path: PathBuf,
     file: File,
+    /// Of whole lines in the file.
     bytes: u64,
     bytes_max: u64,
+    /// At how many bytes it is to be rotated.
+    rotated_at: u64,
     files_max: u32,
 }
 
@@ -128,93 +144,222 @@ impl Disk {
         if let Some(directory) = settings.file.parent() {
             fs::create_dir_all(directory).map_err(named)?;
         }
-        let file = append_to(&settings.file).map_err(named)?;
+        let (file, bytes) = append_to(&settings.file).map_err(named)?;
+        let bytes_max = u64::from(settings.max_mib) << 20;
         Ok(Disk {
-            bytes: file.metadata().map_err(named)?.len(),
             path: settings.file.clone(),
             file,
-            bytes_max: u64::from(settings.max_mib) << 20,
+            bytes,
+            bytes_max,
+            rotated_at: bytes_max,
             files_max: settings.files,
         })
     }
 
-    /// Writes whole lines; before that the file is rotated if they would make it too large.
+    /// Writes whole lines, or none of them; before that the file is rotated if they would make it too
+    /// large.
     fn append(&mut self, pen: &mut Pen, lines: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let bytes = lines.len() as u64;
-        if self.bytes > 0
-            && self.bytes + bytes > self.bytes_max
-            && let Err(error) = self.rotate()
+        if !self.is_in_place()
+            && let Err(error) = self.begin()
         {
             return (Err(error), lines);
         }
+        if self.bytes > 0
+            && self.bytes + bytes > self.rotated_at
+            && let Err(error) = self.rotate()
+        {
+            // Better a file that is too large than records that are lost; it is tried again later.
+            let path = self.path.display();
+            tracing::error!(%path, %error, "the flow log cannot be rotated");
+            self.rotated_at += self.bytes_max;
+        }
         let (written, lines) = pen.append(&self.file, lines);
-        // As much as there may be of what was not written whole.
-        self.bytes += bytes;
+        match &written {
+            Ok(()) => self.bytes += bytes,
+            // Half a line would spoil the next one.
+            Err(_) => drop(self.file.set_len(self.bytes)),
+        }
         (written, lines)
     }
 
+    /// Whether the file still has its name: who moved or removed it wants another.
+    fn is_in_place(&self) -> bool {
+        let open = self.file.metadata();
+        let named = fs::metadata(&self.path);
+        matches!((open, named), (Ok(open), Ok(named))
+            if (open.dev(), open.ino()) == (named.dev(), named.ino()))
+    }
+
+    /// Goes on with the file that has the name, or with a new one.
+    fn begin(&mut self) -> io::Result<()> {
+        (self.file, self.bytes) = append_to(&self.path)?;
+        self.rotated_at = self.bytes_max;
+        Ok(())
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
+        // First what may be refused: if it is, nothing else has moved.
+        let aside = self.predecessor(0);
+        fs::rename(&self.path, &aside)?;
         for number in (1..self.files_max).rev() {
-            let from = self.predecessor(number - 1);
-            match fs::rename(&from, self.predecessor(number)) {
+            match fs::rename(self.predecessor(number - 1), self.predecessor(number)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
         if self.files_max == 1 {
-            fs::remove_file(&self.path)?;
+            fs::remove_file(&aside)?;
         }
-        self.file = append_to(&self.path)?;
-        self.bytes = 0;
-        Ok(())
+        self.begin()
     }
 
-    /// The file that is so many rotations old; 0 is the one that is written.
+    /// The file that is so many rotations old; 0 is the one on its way to become the first.
     fn predecessor(&self, number: u32) -> PathBuf {
-        if number == 0 {
-            return self.path.clone();
-        }
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{number}"));
         PathBuf::from(name)
     }
 }
 
-/// Only its owner may read who speaks with whom.
-fn append_to(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new()
+/// Opens a file to go on with it, and says how long it is; it ends with a whole line. Only its owner
+/// may read who speaks with whom.
+fn append_to(path: &Path) -> io::Result<(File, u64)> {
+    let mut file = OpenOptions::new()
         .create(true)
         .append(true)
+        .read(true)
         .mode(0o600)
-        .open(path)
+        // A pipe that nobody reads must not hold up the start.
+        .custom_flags(NONBLOCK)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other(
+            "it is no regular file, and cannot be rotated",
+        ));
+    }
+    let mut last = [b'\n'];
+    if metadata.len() > 0 {
+        file.read_exact_at(&mut last, metadata.len() - 1)?;
+    }
+    // Who was killed in the middle of a line.
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
 }
+
+/// O_NONBLOCK of Linux on every architecture that Farlane runs on.
+const NONBLOCK: i32 = 0o4000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A log of three files of ten bytes in a directory that is gone with it.
+    struct Scratch {
+        home: PathBuf,
+        disk: Disk,
+        pen: Pen,
+    }
+
+    impl Scratch {
+        fn new(name: &str, files: u32) -> Scratch {
+            let home = format!("farlane-log-{name}-{}", std::process::id());
+            let home = std::env::temp_dir().join(home);
+            let mut disk = Disk::open(&FlowLog {
+                file: home.join("deep/flows.jsonl"),
+                max_mib: 1,
+                files,
+            })
+            .expect("a directory of our own");
+            (disk.bytes_max, disk.rotated_at) = (10, 10);
+            // With the feature this is io_uring, where there is one.
+            let pen = Pen::new();
+            Scratch { home, disk, pen }
+        }
+
+        fn append(&mut self, line: &str) {
+            let written = self.disk.append(&mut self.pen, line.into()).0;
+            written.expect("room");
+        }
+
+        fn path(&self, end: &str) -> PathBuf {
+            self.home.join(format!("deep/flows.jsonl{end}"))
+        }
+
+        fn read(&self, end: &str) -> Option<String> {
+            fs::read_to_string(self.path(end)).ok()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.home);
+        }
+    }
+
     #[test]
     fn a_full_file_becomes_the_first_of_its_predecessors_and_the_oldest_goes() {
-        let home = std::env::temp_dir().join(format!("farlane-log-{}", std::process::id()));
-        let path = home.join("deep/flows.jsonl");
-        let mut disk = Disk::open(&FlowLog {
-            file: path.clone(),
-            max_mib: 1,
-            files: 3,
-        })
-        .expect("a directory of our own");
-        disk.bytes_max = 10;
-        // With the feature this is io_uring, where there is one.
-        let mut pen = Pen::new();
+        let mut log = Scratch::new("rotated", 3);
         for line in ["1234567\n", "abcdefg\n", "ABCDEFG\n", "!\n", "last\n"] {
-            disk.append(&mut pen, line.into()).0.expect("room");
+            log.append(line);
         }
-        let read = |name: &str| fs::read_to_string(home.join("deep").join(name)).ok();
-        assert_eq!(read("flows.jsonl").as_deref(), Some("last\n"));
-        assert_eq!(read("flows.jsonl.1").as_deref(), Some("ABCDEFG\n!\n"));
-        assert_eq!(read("flows.jsonl.2").as_deref(), Some("abcdefg\n"));
-        assert_eq!(read("flows.jsonl.3"), None);
-        fs::remove_dir_all(&home).expect("ours");
+        assert_eq!(log.read("").as_deref(), Some("last\n"));
+        assert_eq!(log.read(".1").as_deref(), Some("ABCDEFG\n!\n"));
+        assert_eq!(log.read(".2").as_deref(), Some("abcdefg\n"));
+        assert_eq!((log.read(".3"), log.read(".0")), (None, None));
+    }
+
+    #[test]
+    fn one_file_alone_begins_anew() {
+        let mut log = Scratch::new("alone", 1);
+        for line in ["1234567\n", "abcdefg\n"] {
+            log.append(line);
+        }
+        assert_eq!(log.read("").as_deref(), Some("abcdefg\n"));
+        assert_eq!((log.read(".0"), log.read(".1")), (None, None));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_or_removed_is_followed_by_another() {
+        let mut log = Scratch::new("moved", 2);
+        log.append("one\n");
+        fs::rename(log.path(""), log.path(".moved")).expect("ours");
+        log.append("two\n");
+        assert_eq!(log.read(".moved").as_deref(), Some("one\n"));
+        assert_eq!(log.read("").as_deref(), Some("two\n"));
+        fs::remove_file(log.path("")).expect("ours");
+        log.append("three\n");
+        assert_eq!(log.read("").as_deref(), Some("three\n"));
+    }
+
+    #[test]
+    fn where_a_file_cannot_be_rotated_nothing_is_lost_and_nothing_older_moves() {
+        let mut log = Scratch::new("stuck", 3);
+        log.append("older\n");
+        log.append("old!!!!\n");
+        // A directory in the way of the first step, which even root cannot rename over.
+        fs::create_dir_all(log.path(".0/full")).expect("ours");
+        log.append("new!!!!\n");
+        assert_eq!(log.read(".1").as_deref(), Some("older\n"));
+        assert_eq!(log.read("").as_deref(), Some("old!!!!\nnew!!!!\n"));
+        fs::remove_dir_all(log.path(".0")).expect("ours");
+        log.append("next!!!\n");
+        assert_eq!(log.read(".1").as_deref(), Some("old!!!!\nnew!!!!\n"));
+        assert_eq!(log.read("").as_deref(), Some("next!!!\n"));
+    }
+
+    #[test]
+    fn half_a_line_of_before_is_ended_and_what_is_no_file_is_refused() {
+        let log = Scratch::new("half", 2);
+        fs::write(log.path(""), "{\"half").expect("ours");
+        let (_, bytes) = append_to(&log.path("")).expect("a file");
+        assert_eq!(log.read("").as_deref(), Some("{\"half\n"));
+        assert_eq!(bytes, 7);
+        assert!(append_to(Path::new("/dev/null")).is_err());
+        assert!(append_to(&log.home).is_err());
     }
 }

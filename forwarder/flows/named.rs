@@ -1,14 +1,15 @@
 //! A record with the names of its ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use balance::{Frontend, Service};
-use datapath::{End, Event, Side, Snapshot};
+use datapath::{End, Event, Side};
 use packet::{Address, Kind, protocol};
 use policy::{Endpoint, Identity, RuleName};
 
 use super::Told;
+use super::names::Names;
 use super::record::{Ended, FlowRecord, Party, ServiceName, Way};
 use crate::dates;
 
@@ -23,32 +24,36 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// Finds the names. Those of a snapshot that is gone are left out where it is not sure that they
-    /// are the same.
-    pub(super) fn new(told: Told, snapshots: &VecDeque<Arc<Snapshot>>) -> Named {
+    /// Finds the names.
+    pub(super) fn new(told: Told, names: &Names) -> Named {
         let record = &told.record;
-        let judged_by = snapshots.iter().find(|s| s.epoch == record.epoch);
         let (source, destination) = match record.side {
             Side::Out => (record.subject, record.peer),
             Side::In => (record.peer, record.subject),
         };
-        let snapshot = judged_by.or(snapshots.back());
         let frontend = Frontend {
             address: record.flow.destination,
             port: record.flow.destination_port,
             protocol: record.flow.protocol,
         };
-        let translated = record.destination != (frontend.address, frontend.port);
+        let snapshot = names.snapshot(record.epoch);
         let service = snapshot.and_then(|s| s.services.find(&frontend));
-        let whose = |address, identity| whose(snapshot, address, identity);
+        let (backend, port) = record.destination;
+        let translated = record.destination != (frontend.address, frontend.port);
+        // The address may be another service's since. One that was denied has no backend, but it was
+        // asked for all the same.
+        let is_meant = |service: &&Arc<Service>| match record.event {
+            Event::Denied(_) if !translated => snapshot.is_some_and(|s| s.epoch == record.epoch),
+            _ => translated && service.backend(backend, port).is_some(),
+        };
+        let owner = |address, identity: Option<Identity>| {
+            Some(names.owner(address, identity?, record.epoch))
+        };
         Named {
-            source: whose(record.flow.source, source),
-            destination: whose(record.destination.0, destination),
-            // One that was denied has no backend, but it was asked for all the same.
-            service: service
-                .filter(|_| translated || matches!(record.event, Event::Denied(_)))
-                .cloned(),
-            rule: judged_by.and_then(|s| s.policy.rule(record.rule?).cloned()),
+            source: owner(record.flow.source, source),
+            destination: owner(backend, destination),
+            service: service.filter(is_meant).cloned(),
+            rule: record.rule.and_then(|rule| names.rule(rule, record.epoch)),
             told,
         }
     }
@@ -130,18 +135,6 @@ fn ended(event: &Event) -> Option<Ended> {
         forward: way(forward),
         reply: way(reply),
     })
-}
-
-/// Who has `identity` at this address. Somebody else's name is worse than none.
-fn whose(
-    snapshot: Option<&Arc<Snapshot>>,
-    address: Address,
-    identity: Option<Identity>,
-) -> Option<Arc<Endpoint>> {
-    let identity = identity?;
-    let here = snapshot.and_then(|snapshot| snapshot.endpoint(address));
-    let here = here.filter(|endpoint| endpoint.identity == identity);
-    Some(here.map_or_else(|| Arc::new(Endpoint::of(identity)), Arc::clone))
 }
 
 fn name(endpoint: Option<&Endpoint>) -> String {

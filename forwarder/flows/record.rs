@@ -10,7 +10,7 @@ pub struct FlowRecord {
     pub time: String,
     /// The node that tells it.
     pub node: String,
-    /// `start`, `deny` or `end`. A flow that is denied again and again is told once in 10 s.
+    /// `start`, `deny` or `end`. What one address is denied at one port is told once in 10 s.
     pub event: String,
     /// `allow` or `deny`; of an end `deny` where a change has cut the flow.
     pub verdict: String,

@@ -181,12 +181,18 @@ impl Refusals {
             reason.push_str(&format!(" (and {more} more)"));
         }
         let at = first.at;
+        let count = self.0.len();
         let kept = self.0.into_iter().take(REFUSALS_MAX);
         let problems = kept.map(|each| Problem::new(file, each.at, each.message, each.hint));
+        let mut problems: Vec<Problem> = problems.collect();
+        if let Some(rest) = count.checked_sub(REFUSALS_MAX).filter(|rest| *rest > 0) {
+            let message = format!("there are {rest} mistakes more in it");
+            problems.push(Problem::new(file, at, message, ""));
+        }
         Some(Refused {
             reason,
             at,
-            problems: problems.collect(),
+            problems,
         })
     }
 }

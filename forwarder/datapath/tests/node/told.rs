@@ -12,7 +12,7 @@ use crate::world::{SERVICE, SERVICE_PORT, World, echo, identity, pod, tcp, udp};
 /// What `node` has told since the last call.
 fn told(world: &mut World, node: u8) -> Vec<Record> {
     let host = &mut world.hosts[usize::from(node) - 1];
-    host.forwarder.take_records().collect()
+    host.forwarder.take_records(usize::MAX).collect()
 }
 
 fn events(world: &mut World, node: u8) -> Vec<Event> {
@@ -134,6 +134,59 @@ fn a_flow_that_a_change_cuts_ends_once_and_one_that_it_leaves_alone_is_not_told(
     assert_eq!((forward.packets, reply.packets), (4, 4));
     world.pass(Duration::from_secs(150));
     assert!(events(&mut world, 2).is_empty());
+}
+
+#[test]
+fn what_is_cut_names_the_rule_and_what_is_allowed_again_begins_anew() {
+    let mut world = World::new();
+    let question = udp((pod(1, 1), 5000), (pod(2, 1), 53));
+    let ask = |world: &mut World| {
+        world.send(1, &question);
+        world.send(2, &udp((pod(2, 1), 53), (pod(1, 1), 5000)));
+    };
+    ask(&mut world);
+    told(&mut world, 2);
+    world.policies = vec![only("2-1", "1-2", Direction::Ingress)];
+    world.publish();
+    ask(&mut world);
+    let [cut] = told(&mut world, 2).try_into().expect("one record");
+    assert!(cut.rule.is_some() && cut.epoch == 2, "{cut:?}");
+    world.policies.clear();
+    world.publish();
+    world.send(1, &question);
+    assert_eq!(events(&mut world, 2), [Event::Began]);
+    world.pass(Duration::from_secs(150));
+    let [Event::Ended { forward, .. }] = events(&mut world, 2)[..] else {
+        panic!("one end")
+    };
+    assert_eq!(forward.packets, 1, "what was told before is not told again");
+}
+
+#[test]
+fn late_segments_of_a_closed_connection_are_not_told_but_data_is() {
+    let mut world = World::new();
+    for (node, flags) in [(1, "S"), (2, "SA"), (1, "A"), (2, "AF"), (1, "AF")] {
+        let (from, to) = if node == 1 {
+            (CLIENT, SERVER)
+        } else {
+            (SERVER, CLIENT)
+        };
+        world.send(node, &tcp(from, to, flags, b""));
+    }
+    told(&mut world, 1);
+    // The table is swept whole in this time, and the connection is still known.
+    world.pass(Duration::from_secs(8));
+    assert!(matches!(events(&mut world, 1)[..], [Event::Ended { .. }]));
+    world.publish();
+    world.send(1, &tcp(CLIENT, SERVER, "A", b""));
+    world.pass(Duration::from_secs(8));
+    assert!(events(&mut world, 1).is_empty());
+    world.send(1, &tcp(CLIENT, SERVER, "A", b"more"));
+    world.pass(Duration::from_secs(20));
+    let [Event::Ended { forward, .. }] = events(&mut world, 1)[..] else {
+        panic!("one end")
+    };
+    assert_eq!(forward.packets, 2);
 }
 
 #[test]
