@@ -268,7 +268,7 @@ pub(crate) fn status(control: &Control) -> Status {
         node: control.config.node.clone(),
         cluster: control.config.cluster.name.clone(),
         epoch: snapshot.epoch,
-        sources: compiled.sources.iter().map(source).collect(),
+        sources: compiled.sources.iter().map(|s| source(s)).collect(),
         services: snapshot
             .services
             .iter()
@@ -447,7 +447,7 @@ fn objects(control: &Control) -> Vec<Object> {
         .statuses
         .iter()
         .filter(|s| s.state != State::Enforced);
-    wanting.map(object).collect()
+    wanting.map(|status| object(status)).collect()
 }
 
 /// What became of an object, for `status` and for `check`.

@@ -27,39 +27,27 @@ struct ClusterNumbers {
 const SETS_MAX: usize = u16::MAX as usize;
 
 impl Numbers {
-    /// The identities of exactly these sets of labels, which must be sorted by cluster. A cluster
-    /// that has more than 65,535 sets in use at once gets no number for the rest.
-    pub(crate) fn assign<'l>(
+    /// The identity of a cluster's set of labels; none if all numbers mean sets that are in use.
+    pub(crate) fn number(
         &mut self,
-        used: &BTreeMap<u8, BTreeSet<&'l Labels>>,
-    ) -> BTreeMap<(u8, &'l Labels), Identity> {
-        let mut assigned = BTreeMap::new();
-        for (&cluster, sets) in used {
-            let numbers = self.clusters.entry(cluster).or_default();
-            numbers.make_room(sets);
-            for &labels in sets {
-                let number = numbers.number(labels);
-                let identity = number.and_then(|n| Identity::of_cluster(cluster, n));
-                assigned.extend(identity.map(|identity| ((cluster, labels), identity)));
-            }
-        }
-        assigned
+        cluster: u8,
+        labels: &Labels,
+        in_use: impl Fn(&Labels) -> bool,
+    ) -> Option<Identity> {
+        let numbers = self.clusters.entry(cluster).or_default();
+        let number = numbers.number(labels, in_use)?;
+        Identity::of_cluster(cluster, number)
     }
 }
 
 impl ClusterNumbers {
-    fn make_room(&mut self, used: &BTreeSet<&Labels>) {
-        let known = |labels: &&&Labels| self.by_labels.contains_key(**labels);
-        let new = used.len() - used.iter().filter(known).count();
-        if self.by_labels.len() + new > SETS_MAX {
-            self.by_labels.retain(|labels, _| used.contains(labels));
-            self.taken = self.by_labels.values().copied().collect();
-        }
-    }
-
-    fn number(&mut self, labels: &Labels) -> Option<u16> {
+    fn number(&mut self, labels: &Labels, in_use: impl Fn(&Labels) -> bool) -> Option<u16> {
         if let Some(&number) = self.by_labels.get(labels) {
             return Some(number);
+        }
+        if self.taken.len() >= SETS_MAX {
+            self.by_labels.retain(|labels, _| in_use(labels));
+            self.taken = self.by_labels.values().copied().collect();
         }
         if self.taken.len() >= SETS_MAX {
             return None;
@@ -81,38 +69,35 @@ impl ClusterNumbers {
 mod tests {
     use super::*;
 
-    fn labels(app: &str) -> Labels {
-        Labels::from_iter([("app", app)])
-    }
-
-    fn assign(numbers: &mut Numbers, cluster: u8, apps: &[&str]) -> Vec<u32> {
-        let sets: Vec<Labels> = apps.iter().map(|app| labels(app)).collect();
-        let used = BTreeMap::from([(cluster, sets.iter().collect::<BTreeSet<_>>())]);
-        let assigned = numbers.assign(&used);
-        sets.iter().map(|set| assigned[&(cluster, set)].0).collect()
+    fn number(numbers: &mut Numbers, cluster: u8, app: &str, used: &[&str]) -> Option<u32> {
+        let in_use = |labels: &Labels| used.iter().any(|app| labels.value("app") == Some(app));
+        let labels = Labels::from_iter([("app", app)]);
+        let identity = numbers.number(cluster, &labels, in_use)?;
+        Some(identity.0)
     }
 
     #[test]
-    fn numbers_carry_their_cluster_and_follow_the_labels_order() {
+    fn a_number_carries_its_cluster_and_keeps_its_meaning() {
         let mut numbers = Numbers::default();
-        assert_eq!(assign(&mut numbers, 3, &["b", "a"]), [0x30002, 0x30001]);
-    }
-
-    #[test]
-    fn a_number_keeps_its_meaning_although_others_come_and_go() {
-        let mut numbers = Numbers::default();
-        assign(&mut numbers, 1, &["b", "c"]);
-        assert_eq!(assign(&mut numbers, 1, &["a", "c"]), [0x10003, 0x10002]);
-        assert_eq!(assign(&mut numbers, 1, &["b"]), [0x10001]);
+        for (cluster, app, expected) in [
+            (3, "b", 0x30001),
+            (3, "a", 0x30002),
+            (1, "b", 0x10001),
+            (3, "c", 0x30003),
+            (3, "b", 0x30001),
+        ] {
+            assert_eq!(number(&mut numbers, cluster, app, &[]), Some(expected));
+        }
     }
 
     #[test]
     fn a_cluster_that_runs_out_of_numbers_takes_those_that_nobody_uses() {
         let mut numbers = Numbers::default();
-        let many: Vec<String> = (0..SETS_MAX).map(|n| format!("{n:05}")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(assign(&mut numbers, 1, &many).last(), Some(&0x1ffff));
-        let kept = many[7];
-        assert_eq!(assign(&mut numbers, 1, &[kept, "new"]), [0x10008, 0x10001]);
+        for n in 0..SETS_MAX {
+            number(&mut numbers, 1, &format!("{n:05}"), &[]);
+        }
+        let kept = ["00007", "new"];
+        assert_eq!(number(&mut numbers, 1, "new", &kept), Some(0x10001));
+        assert_eq!(number(&mut numbers, 1, "00007", &kept), Some(0x10008));
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use datapath::{LanePeer, Node as Peer, Own};
 use packet::{Address, Prefix};
+use policy::{Endpoint, Identity};
 use tunnel::PublicKey;
 
-use crate::inventory::{ClusterObjects, Held};
+use crate::inventory::{Inventory, Key};
 use crate::object::{Lane, Node};
 use crate::scope::Scopes;
 use crate::settings::Settings;
-use crate::status::{Report, State};
+use crate::status::{Report, Said, State};
 
 /// WireGuard's port where an object does not say one: Cilium's.
 const PORT: u16 = 51871;
@@ -28,13 +30,32 @@ pub(crate) enum Reach {
 }
 
 /// A node with what of its claims holds.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) cluster: u8,
     pub(crate) name: String,
     pub(crate) reach: Reach,
     pub(crate) addresses: Vec<Address>,
     pub(crate) pod_prefixes: Vec<Prefix>,
+}
+
+impl Entry {
+    /// What its addresses belong to.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            name: self.name.clone(),
+            cluster: Some(self.cluster),
+            ..Endpoint::of(self.identity())
+        }
+    }
+
+    /// Nodes are known by what they are.
+    pub(crate) fn identity(&self) -> Identity {
+        match self.reach {
+            Reach::Own => Identity::HOST,
+            Reach::Peer(_) | Reach::None => Identity::REMOTE_NODE,
+        }
+    }
 }
 
 /// All nodes of all clusters.
@@ -45,20 +66,26 @@ pub(crate) struct Directory {
     pub(crate) entries: Vec<Entry>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) own: Own,
-    by_name: BTreeMap<(u8, String), usize>,
+    by_name: BTreeMap<u8, BTreeMap<String, usize>>,
     by_address: BTreeMap<Address, usize>,
 }
 
 impl Directory {
-    pub(crate) fn entry(&self, cluster: u8, name: &str) -> Option<&Entry> {
-        let index = self.by_name.get(&(cluster, name.to_string()))?;
-        self.entries.get(*index)
+    /// How a node is reached, if it is known.
+    pub(crate) fn reach(&self, cluster: u8, name: &str) -> Option<Reach> {
+        let index = self.by_name.get(&cluster)?.get(name)?;
+        self.entries.get(*index).map(|node| node.reach)
     }
 
     /// Whose InternalIP this is.
     pub(crate) fn at(&self, address: Address) -> Option<&Entry> {
         let index = self.by_address.get(&address)?;
         self.entries.get(*index)
+    }
+
+    /// All InternalIPs, ascending.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.by_address.keys().copied()
     }
 }
 
@@ -69,10 +96,12 @@ struct Claims {
     prefixes: BTreeMap<(bool, Address), (Prefix, String)>,
 }
 
+/// Looks at all nodes. Who is believed depends on all of them, and they seldom change: so each
+/// change of one costs a look at all.
 pub(crate) fn directory(
     settings: &Settings,
     scopes: &Scopes,
-    clusters: &BTreeMap<u8, ClusterObjects<'_>>,
+    inventory: &Inventory,
     report: &mut Report,
 ) -> Directory {
     let own_name = format!("this node, {}", settings.node);
@@ -91,46 +120,43 @@ pub(crate) fn directory(
         },
         ..Directory::default()
     };
-    let is_own = |cluster: u8, held: &Held<'_, Node>| {
-        cluster == settings.id && held.object.name == settings.node
-    };
-    let mut all: Vec<(u8, Held<'_, Node>)> = clusters
-        .iter()
-        .flat_map(|(cluster, objects)| objects.nodes.iter().map(|held| (*cluster, *held)))
-        .collect();
-    all.sort_by_key(|(cluster, held)| (!is_own(*cluster, held), *cluster != settings.id, *cluster));
-    for (cluster, held) in all {
-        let own = is_own(cluster, &held);
+    let is_own = |key: &Key| key.cluster == settings.id && *key.name == *settings.node;
+    let clusters = scopes.clusters();
+    let mut all: Vec<(&Key, &Node)> = clusters.flat_map(|c| inventory.all(c)).collect();
+    all.sort_by_key(|(key, _)| (!is_own(key), key.cluster != settings.id, key.cluster));
+    for (key, node) in all {
         let mut builder = Builder {
-            cluster,
+            cluster: key.cluster,
             scopes,
-            held,
-            report,
+            node,
+            said: Said::ENFORCED,
         };
-        builder.add(own, &mut claims, &mut directory);
+        builder.add(is_own(key), &mut claims, &mut directory);
+        report.set(key, builder.said);
     }
-    if directory.entry(settings.id, &settings.node).is_none() {
-        let reason = format!(
+    let missing = directory.reach(settings.id, &settings.node).is_none();
+    let reason = || {
+        format!(
             "no manifest of cluster {} has the Node {}, which is this one: it has no address to answer by",
             settings.cluster, settings.node
-        );
-        report.missing(settings.id, "Node", &settings.node, reason);
-    }
+        )
+    };
+    let own = Key::to::<Node>(settings.id, &Arc::default(), &settings.node.as_str().into());
+    report.missing(own, missing.then(reason));
     directory
 }
 
 /// One node on its way into the directory.
-struct Builder<'a, 'w> {
+struct Builder<'a> {
     cluster: u8,
     scopes: &'a Scopes,
-    held: Held<'w, Node>,
-    report: &'a mut Report,
+    node: &'a Node,
+    said: Said,
 }
 
-impl Builder<'_, '_> {
+impl Builder<'_> {
     fn add(&mut self, own: bool, claims: &mut Claims, directory: &mut Directory) {
-        let node = self.held.object;
-        self.report.enforced(self.cluster, self.held.located);
+        let node = self.node;
         let addresses = self.addresses(directory);
         let pod_prefixes = self.pod_prefixes(claims);
         let reach = if own {
@@ -158,7 +184,9 @@ impl Builder<'_, '_> {
         let index = directory.entries.len();
         directory
             .by_name
-            .insert((self.cluster, node.name.clone()), index);
+            .entry(self.cluster)
+            .or_default()
+            .insert(node.name.clone(), index);
         for address in &addresses {
             directory.by_address.insert(*address, index);
         }
@@ -173,7 +201,7 @@ impl Builder<'_, '_> {
 
     fn addresses(&mut self, directory: &Directory) -> Vec<Address> {
         let mut addresses: Vec<Address> = Vec::new();
-        for &address in &self.held.object.addresses {
+        for &address in &self.node.addresses {
             if let Some(reason) = self.scopes.refuses(self.cluster, address) {
                 self.say(State::Refused, reason);
             } else if let Some(other) = directory.at(address) {
@@ -188,7 +216,7 @@ impl Builder<'_, '_> {
 
     fn pod_prefixes(&mut self, claims: &mut Claims) -> Vec<Prefix> {
         let mut prefixes = Vec::new();
-        for &prefix in &self.held.object.pod_prefixes {
+        for &prefix in &self.node.pod_prefixes {
             if let Some(reason) = self.scopes.refuses_prefix(self.cluster, prefix) {
                 self.say(State::Refused, reason);
             } else if let Some((other, whose)) = claims.overlapping(prefix) {
@@ -198,7 +226,7 @@ impl Builder<'_, '_> {
                 let key = (prefix.is_v4(), prefix.address());
                 claims
                     .prefixes
-                    .insert(key, (prefix, self.held.object.name.clone()));
+                    .insert(key, (prefix, self.node.name.clone()));
                 prefixes.push(prefix);
             }
         }
@@ -207,7 +235,7 @@ impl Builder<'_, '_> {
 
     /// The lanes of a peer; `None` if there is none to be had.
     fn lanes(&mut self, addresses: &[Address], claims: &mut Claims) -> Option<Vec<LanePeer>> {
-        let node = self.held.object;
+        let node = self.node;
         if node.lanes.is_empty() {
             self.say(
                 State::Refused,
@@ -249,8 +277,7 @@ impl Builder<'_, '_> {
     }
 
     fn say(&mut self, state: State, reason: impl Into<String>) {
-        self.report
-            .say(self.cluster, self.held.located, state, reason);
+        self.said.say(state, reason);
     }
 }
 

@@ -1,182 +1,277 @@
-//! The way from objects to the content of a snapshot, stage by stage.
+//! The way from objects to the content of a snapshot, stage by stage. Each stage keeps what it has
+//! made, is told what was touched before it, and tells what it has touched: so a change costs what
+//! it touches, and what comes of many changes is what comes of the objects as they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use balance::{Frontend, Service as Balanced};
-use datapath::{Node as Peer, Own, Route};
+use datapath::{Own, Route, Snapshot};
 use packet::{Address, Prefix, PrefixMap};
-use policy::{Endpoint, Identity, Labels, Policy};
+use policy::{Compiler, Endpoint, Identity, Labels, Policy, PolicyTable};
 
 use crate::host_view::HostView;
 use crate::identity::Numbers;
-use crate::inventory::{self, ClusterObjects};
-use crate::nodes::directory;
-use crate::object::{Located, Object};
-use crate::pods::{PodEntry, PodView};
+use crate::inventory::{Inventory, Key, Touched};
+use crate::nodes::{Directory, directory};
+use crate::object::{Namespace, Node, Pod};
+use crate::pods::{self, PodView, Pods};
+use crate::policies::{self, Policies};
+use crate::routes::{self, Routes};
 use crate::scope::Scopes;
+use crate::services::{self, Services};
 use crate::settings::Settings;
 use crate::status::Report;
-use crate::{pods, policies, routes, services};
 
-/// A snapshot's content in a form that can be compared.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) loaded: bool,
-    pub(crate) endpoints: BTreeMap<Address, Arc<Endpoint>>,
-    pub(crate) policies: Vec<Policy>,
-    pub(crate) identities: Vec<(Identity, Labels)>,
-    pub(crate) services: BTreeMap<Frontend, Arc<Balanced>>,
-    pub(crate) routes: BTreeMap<Prefix, Route>,
-    pub(crate) nodes: Vec<Peer>,
-    pub(crate) own: Own,
-}
-
-/// What outlives a compilation: meanings of numbers, and tables that are dear to make.
+/// All that the stages keep.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct Plan {
+    /// None before everything was looked at once.
+    directory: Option<Directory>,
+    policies: Policies,
+    churning: BTreeSet<&'static str>,
     numbers: Numbers,
-    services: services::Cache,
+    pods: Pods,
+    endpoints: PrefixMap<Arc<Endpoint>>,
+    routes: Routes,
+    services: Services,
+    identities: Vec<(Identity, Labels)>,
+    compiler: Compiler,
+    table: PolicyTable,
 }
 
 /// Everything that a compilation reads.
 pub(crate) struct Known<'w> {
     pub(crate) settings: &'w Settings,
-    pub(crate) loaded: bool,
-    /// The objects of each file, by cluster, files in the order of their names.
-    pub(crate) files: BTreeMap<u8, Vec<&'w [Located<Object>]>>,
+    pub(crate) scopes: &'w Scopes,
+    pub(crate) inventory: &'w Inventory,
     /// Nodes that do not answer.
     pub(crate) silent: &'w BTreeSet<(u8, String)>,
+    /// Objects that are not what or where they were.
+    pub(crate) touched: &'w Touched,
+    /// Whether other nodes are silent than were.
+    pub(crate) health: bool,
+}
+
+/// What the nodes have touched.
+#[derive(Default)]
+struct NodeChange {
+    /// Their own addresses, where they are other ones or another node's.
+    addresses: BTreeSet<Address>,
+    /// Whether anything may be elsewhere.
+    moved: bool,
+    differs: bool,
 }
 
 impl Plan {
-    /// Makes all of it, and lists the pods for people.
-    pub(crate) fn of(
-        known: &Known<'_>,
-        memory: &mut Memory,
-        report: &mut Report,
-    ) -> (Plan, Vec<PodView>) {
-        let settings = known.settings;
-        let scopes = Scopes::new(settings.id, &settings.cluster, &settings.clusters);
-        let clusters = known.clusters(report);
-        let directory = directory(settings, &scopes, &clusters, report);
-        let policies = known.policies(&clusters, report);
-        let selected = policies::selected(&policies);
-        let pods = pods::entries(&scopes, &clusters, &directory, &selected, report);
-        let identified = pods::identify(&pods, &directory, &mut memory.numbers, report);
-        let routes = routes::routes(&settings.clusters, &directory, &pods);
-        let services = known.services(
-            &scopes,
-            &clusters,
-            &pods,
-            &routes,
-            &directory.peers,
-            &mut memory.services,
-            report,
-        );
-        let views = pods::views(&pods, &identified.endpoints);
-        let plan = Plan {
-            loaded: known.loaded,
-            endpoints: identified.endpoints,
-            identities: identified.identities,
-            policies,
-            services,
-            routes,
-            nodes: directory.peers,
-            own: directory.own,
+    /// Follows what has happened; returns whether workers can see it.
+    pub(crate) fn update(&mut self, known: &Known<'_>, report: &mut Report) -> bool {
+        let nodes = self.update_nodes(known, report);
+        let own = policies::Own {
+            id: known.settings.id,
+            name: &known.settings.cluster,
+            inventory: known.inventory,
         };
-        (plan, views)
+        let policies = self.policies.update(&own, known.touched, report);
+        let churning = self.policies.churning();
+        let touched = self.touched_pods(known, &nodes, &churning);
+        self.churning = churning;
+        let no_nodes = Directory::default();
+        let directory = self.directory.as_ref().unwrap_or(&no_nodes);
+        let judges = pods::Judges {
+            scopes: known.scopes,
+            inventory: known.inventory,
+            directory,
+            churning: &self.churning,
+        };
+        let pods = self
+            .pods
+            .update(&judges, touched, &mut self.numbers, report);
+        let places = self.place(known, &nodes, &pods);
+        let services = self.update_services(known, &pods, nodes.moved || places.moved, report);
+        if pods.identities {
+            self.identities = self.pods.identities();
+        }
+        if pods.identities || policies {
+            let list = self.policies.list();
+            self.table = self.compiler.update(&list, &self.identities);
+        }
+        nodes.differs || policies || pods.identities || places.differs || services
+    }
+
+    fn update_nodes(&mut self, known: &Known<'_>, report: &mut Report) -> NodeChange {
+        let is_touched = known.touched.changed::<Node>().next().is_some();
+        if self.directory.is_some() && !is_touched {
+            return NodeChange::default();
+        }
+        let new = directory(known.settings, known.scopes, known.inventory, report);
+        let old = self.directory.replace(new);
+        let is_first = old.is_none();
+        let old = old.unwrap_or_default();
+        let Some(new) = &self.directory else {
+            return NodeChange::default();
+        };
+        let endpoint = |directory: &Directory, address| directory.at(address).map(|n| n.endpoint());
+        let addresses = old.addresses().chain(new.addresses());
+        let others = addresses.filter(|a| endpoint(&old, *a) != endpoint(new, *a));
+        NodeChange {
+            addresses: others.collect(),
+            // The clusters' own prefixes are there without any node.
+            moved: is_first || old.entries != new.entries,
+            differs: old.peers != new.peers || old.own != new.own,
+        }
+    }
+
+    /// Pods that are not what they were, or whose namespace, address or policies are not.
+    fn touched_pods(
+        &self,
+        known: &Known<'_>,
+        nodes: &NodeChange,
+        churning: &BTreeSet<&'static str>,
+    ) -> BTreeSet<Key> {
+        let changed = known.touched.changed::<Pod>().map(|(key, _)| key);
+        let mut touched: BTreeSet<Key> = changed.cloned().collect();
+        for (namespace, _) in known.touched.changed::<Namespace>() {
+            let pods = self.pods.within(namespace.cluster, &namespace.name);
+            touched.extend(pods.map(|(key, _)| key.clone()));
+        }
+        for address in &nodes.addresses {
+            touched.extend(self.pods.stating(*address).cloned());
+        }
+        let mut others = churning.symmetric_difference(&self.churning).peekable();
+        if others.peek().is_some() {
+            let others: Vec<&str> = others.copied().collect();
+            let has_one = |pod: &Pod| others.iter().any(|key| pod.labels.contains_key(*key));
+            let pods = self.pods.all().filter(|(_, entry)| has_one(entry.pod()));
+            touched.extend(pods.map(|(key, _)| key.clone()));
+        }
+        touched
+    }
+
+    /// Says whose each address is, and where.
+    fn place(&mut self, known: &Known<'_>, nodes: &NodeChange, pods: &pods::Change) -> Places {
+        let mut places = Places::default();
+        let Some(directory) = &self.directory else {
+            return places;
+        };
+        for &address in nodes.addresses.union(&pods.addresses) {
+            let owner = self.pods.at(address);
+            let endpoint = match directory.at(address) {
+                Some(node) => Some(Arc::new(node.endpoint())),
+                None => owner.and_then(|(_, pod)| pod.endpoint().cloned()),
+            };
+            let prefix = Prefix::host(address);
+            let before = match &endpoint {
+                Some(endpoint) => self.endpoints.insert(prefix, endpoint.clone()),
+                None => self.endpoints.remove(&prefix),
+            };
+            places.differs |= before != endpoint;
+            if !nodes.moved {
+                let node = owner.map(|(key, entry)| (key.cluster, entry.pod().node.as_str()));
+                let route = node.map(|(cluster, node)| routes::of_pod(directory, cluster, node));
+                places.moved |= self.routes.set(address, route);
+            }
+        }
+        if nodes.moved {
+            let mut all = Routes::of_nodes(&known.settings.clusters, directory);
+            for (key, entry) in self.pods.all() {
+                let route = routes::of_pod(directory, key.cluster, &entry.pod().node);
+                for &address in entry.addresses() {
+                    all.set(address, Some(route));
+                }
+            }
+            places.moved |= !all.all().iter().eq(self.routes.all().iter());
+            self.routes = all;
+        }
+        places.differs |= places.moved;
+        places
+    }
+
+    fn update_services(
+        &mut self,
+        known: &Known<'_>,
+        pods: &pods::Change,
+        moved: bool,
+        report: &mut Report,
+    ) -> bool {
+        let peers = self.directory.as_ref().map_or(&[][..], |d| &d.peers);
+        let is_silent =
+            |peer: &datapath::Node| known.silent.contains(&(peer.cluster, peer.name.clone()));
+        let silent: Vec<bool> = peers.iter().map(is_silent).collect();
+        let answers = |address| match self.routes.at(address) {
+            Some(Route::Node(index)) => !silent.get(index as usize).copied().unwrap_or(true),
+            Some(Route::Nowhere) => false,
+            Some(Route::Pod | Route::Own | Route::World) | None => true,
+        };
+        let sources = services::Sources {
+            own: known.settings.id,
+            scopes: known.scopes,
+            inventory: known.inventory,
+            pods: &self.pods,
+            answers: &answers,
+            in_mesh: &|address| self.routes.at(address).is_some(),
+        };
+        let moved = moved || known.health;
+        self.services
+            .update(&sources, known.touched, &pods.pods, moved, report)
+    }
+
+    /// What workers read of it. Before everything was read once nothing passes.
+    pub(crate) fn snapshot(&self, epoch: u64, loaded: bool) -> Snapshot {
+        let directory = self.directory.as_ref();
+        Snapshot {
+            epoch,
+            endpoints: self.endpoints.clone(),
+            world: Arc::new(Endpoint::of(Identity::WORLD)),
+            policy: self.table.clone(),
+            services: self.services.table().clone(),
+            routes: if loaded {
+                self.routes.all().clone()
+            } else {
+                routes::closed()
+            },
+            nodes: directory.map_or_else(Vec::new, |d| d.peers.clone()),
+            own: directory.map_or_else(Own::default, |d| d.own.clone()),
+        }
     }
 
     /// What the host's rules must know of it.
     pub(crate) fn host_view(&self, settings: &Settings) -> HostView {
-        let local = self
-            .routes
-            .iter()
-            .filter(|(_, route)| **route == Route::Pod);
         let scopes = settings.clusters.iter();
         let addresses = |global: bool| -> Vec<Address> {
-            let services = self.services.iter().filter(|(_, s)| s.global || !global);
-            let addresses: BTreeSet<Address> = services.map(|(f, _)| f.address).collect();
-            addresses.into_iter().collect()
+            let services = self.services.table().iter();
+            let services = services.filter(|(_, s)| s.global || !global);
+            let mut addresses: Vec<Address> = services.map(|(f, _)| f.address).collect();
+            // Frontends come by address.
+            addresses.dedup();
+            addresses
         };
         HostView {
-            local_pods: local.map(|(prefix, _)| prefix.address()).collect(),
+            local_pods: self.routes.local().collect(),
             remote_prefixes: scopes.flat_map(|s| s.prefixes.iter().copied()).collect(),
             global_frontends: addresses(true),
             frontends: addresses(false),
         }
     }
+
+    /// The own cluster's policies, translated.
+    pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
+        self.policies.list()
+    }
+
+    /// The labels of each identity that a pod has.
+    pub(crate) fn identities(&self) -> &[(Identity, Labels)] {
+        &self.identities
+    }
+
+    /// All pods, for people.
+    pub(crate) fn views(&self) -> Vec<Arc<PodView>> {
+        self.pods.views()
+    }
 }
 
-impl<'w> Known<'w> {
-    /// The objects of all clusters that we were told of; others' do not count.
-    fn clusters(&self, report: &mut Report) -> BTreeMap<u8, ClusterObjects<'w>> {
-        let others = self.settings.clusters.iter().map(|scope| scope.id);
-        std::iter::once(self.settings.id)
-            .chain(others)
-            .map(|cluster| {
-                let files = self.files.get(&cluster).into_iter().flatten().copied();
-                (cluster, inventory::take(cluster, files, report))
-            })
-            .collect()
-    }
-
-    fn policies(
-        &self,
-        clusters: &BTreeMap<u8, ClusterObjects<'_>>,
-        report: &mut Report,
-    ) -> Vec<Policy> {
-        let mut translated = Vec::new();
-        for (&cluster, objects) in clusters {
-            if cluster == self.settings.id {
-                let own = policies::Own {
-                    id: cluster,
-                    name: &self.settings.cluster,
-                    objects,
-                };
-                translated = own.translate(report);
-            } else {
-                policies::ignore(cluster, &objects.policies, report);
-            }
-        }
-        translated
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one stage's inputs, named where it is called"
-    )]
-    fn services(
-        &self,
-        scopes: &Scopes,
-        clusters: &BTreeMap<u8, ClusterObjects<'_>>,
-        pods: &[PodEntry<'_>],
-        routes: &BTreeMap<Prefix, Route>,
-        peers: &[Peer],
-        cache: &mut services::Cache,
-        report: &mut Report,
-    ) -> BTreeMap<Frontend, Arc<Balanced>> {
-        let routes: PrefixMap<Route> = routes.iter().map(|(p, r)| (*p, *r)).collect();
-        let route = |address| routes.lookup(address).map(|(_, route)| *route);
-        let silent: Vec<bool> = peers
-            .iter()
-            .map(|peer| self.silent.contains(&(peer.cluster, peer.name.clone())))
-            .collect();
-        let answers = |address| match route(address) {
-            Some(Route::Node(index)) => !silent.get(index as usize).copied().unwrap_or(true),
-            Some(Route::Nowhere) => false,
-            Some(Route::Pod | Route::Own | Route::World) | None => true,
-        };
-        let in_mesh = |address| route(address).is_some();
-        let sources = services::Sources {
-            own: self.settings.id,
-            scopes,
-            clusters,
-            pods,
-            answers: &answers,
-            in_mesh: &in_mesh,
-        };
-        services::compile(&sources, cache, report)
-    }
+/// What has become of addresses.
+#[derive(Default)]
+struct Places {
+    moved: bool,
+    differs: bool,
 }

@@ -1,45 +1,131 @@
 //! Policies of every kind in the words of the room `policy`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use packet::Prefix;
+use packet::{Address, Prefix};
 use policy::{
     Entity as Kin, Entry, Identity, Isolates, Peer as PolicyPeer, Peers, Policy as Compiled,
     PolicyName, PortMatch, PortRule, Ports, Requirement as Label, Selector, Whose, key,
 };
 
-use crate::inventory::{ClusterObjects, Held, labels_of};
+use crate::inventory::{Inventory, Key, Kind, Stand, Touched, labels_of};
 use crate::object::{
-    Entity, LabelSelector, Namespaces, Operator, Part, Peer, Policy, Port, PortRange, Rule,
-    Service, ServiceChoice,
+    EndpointSlice, Entity, LabelSelector, Namespaces, Object, Operator, Part, Peer, Policy, Port,
+    PortRange, Rule, Service, ServiceChoice,
 };
-use crate::status::{Report, State};
+use crate::status::{Report, Said, State};
 
-/// The own cluster, for which policies are translated.
-pub(crate) struct Own<'a, 'w> {
-    pub(crate) id: u8,
-    pub(crate) name: &'a str,
-    pub(crate) objects: &'a ClusterObjects<'w>,
+/// The own cluster's policies, translated.
+#[derive(Debug, Default)]
+pub(crate) struct Policies {
+    all: BTreeMap<Key, Translated>,
+    /// Those that speak of services.
+    of_services: BTreeSet<Key>,
 }
 
-impl Own<'_, '_> {
-    /// Its policies, translated.
-    pub(crate) fn translate(&self, report: &mut Report) -> Vec<Compiled> {
-        let mut all = Vec::new();
-        for held in &self.objects.policies {
-            report.enforced(self.id, held.located);
-            let refused = held.object.refused.as_ref().map(|why| {
-                let reason = format!("line {}: {}", why.at.line, why.reason);
-                report.say(self.id, held.located, State::Refused, reason.as_str());
-                report.explain(self.id, held.located, &why.problems);
-                reason
+#[derive(Debug)]
+struct Translated {
+    parts: Vec<Arc<Compiled>>,
+    /// The labels of [`key::CHURN`] that it selects by.
+    churning: Vec<&'static str>,
+}
+
+impl Policies {
+    /// Translates what was touched; returns whether anything is not what it was.
+    pub(crate) fn update(&mut self, own: &Own<'_>, touched: &Touched, report: &mut Report) -> bool {
+        let is_of_service = |key: &Key| {
+            key.cluster == own.id && (key.kind == Service::NAME || key.kind == EndpointSlice::NAME)
+        };
+        let mut keys: BTreeSet<Key> = touched.moved.clone();
+        if touched.changed.keys().any(is_of_service) {
+            keys.extend(self.of_services.iter().cloned());
+        }
+        let mut differs = false;
+        for key in keys {
+            let stand = own.inventory.stands(&key).last();
+            let policy = stand.and_then(|stand| match &*stand.located.object {
+                Object::Policy(policy) => Some((stand, policy)),
+                _ => None,
             });
-            let origin = format!("{}:{}", held.located.file, held.located.at.line);
-            for part in &held.object.parts {
-                all.push(self.part(held.object, part, &origin, refused.clone()));
+            match policy {
+                Some(_) if key.cluster != own.id => {
+                    let mut said = Said::ENFORCED;
+                    let reason =
+                        "a policy governs the pods of its own cluster, and this is another's";
+                    said.say(State::Ignored, reason);
+                    report.set(&key, said);
+                }
+                Some((stand, policy)) => differs |= self.renew(own, key, stand, policy, report),
+                None => {
+                    differs |= self.all.remove(&key).is_some();
+                    self.of_services.remove(&key);
+                }
             }
         }
-        all
+        differs
+    }
+
+    fn renew(
+        &mut self,
+        own: &Own<'_>,
+        key: Key,
+        stand: &Stand,
+        policy: &Policy,
+        report: &mut Report,
+    ) -> bool {
+        let (parts, said) = own.translate(stand, policy);
+        report.set(&key, said);
+        if speaks_of_services(policy) {
+            self.of_services.insert(key.clone());
+        } else {
+            self.of_services.remove(&key);
+        }
+        let same = self.all.get(&key).is_some_and(|old| {
+            let old = old.parts.iter().map(|part| &**part);
+            old.eq(parts.iter())
+        });
+        if !same {
+            let churning = churning(&parts);
+            let parts = parts.into_iter().map(Arc::new).collect();
+            self.all.insert(key, Translated { parts, churning });
+        }
+        !same
+    }
+
+    /// All of them, in their order.
+    pub(crate) fn list(&self) -> Vec<Arc<Compiled>> {
+        let parts = self.all.values().flat_map(|policy| &policy.parts);
+        parts.cloned().collect()
+    }
+
+    /// The labels of [`key::CHURN`] that some policy selects by.
+    pub(crate) fn churning(&self) -> BTreeSet<&'static str> {
+        let keys = self.all.values().flat_map(|policy| &policy.churning);
+        keys.copied().collect()
+    }
+}
+
+/// The own cluster, for which policies are translated.
+pub(crate) struct Own<'a> {
+    pub(crate) id: u8,
+    pub(crate) name: &'a str,
+    pub(crate) inventory: &'a Inventory,
+}
+
+impl Own<'_> {
+    fn translate(&self, stand: &Stand, policy: &Policy) -> (Vec<Compiled>, Said) {
+        let mut said = Said::ENFORCED;
+        let refused = policy.refused.as_ref().map(|why| {
+            let reason = format!("line {}: {}", why.at.line, why.reason);
+            said.say(State::Refused, reason.as_str());
+            said.problems.clone_from(&why.problems);
+            reason
+        });
+        let origin = format!("{}:{}", stand.located.file, stand.located.at.line);
+        let parts = policy.parts.iter();
+        let parts = parts.map(|part| self.part(policy, part, &origin, refused.clone()));
+        (parts.collect(), said)
     }
 
     fn part(
@@ -105,11 +191,11 @@ impl Own<'_, '_> {
             }],
             Peer::Entity(entity) => self.entity(*entity),
             Peer::Services { namespace, which } => {
-                let services = self.objects.services.values().map(|held| held.object);
+                let services = self.inventory.all::<Service>(self.id);
+                let is_in = |key: &Key| namespace.as_ref().is_none_or(|n| **n == *key.namespace);
                 services
-                    .filter(|service| namespace.as_ref().is_none_or(|n| *n == service.namespace))
-                    .filter(|service| is_chosen(service, which))
-                    .flat_map(|service| self.backends(service))
+                    .filter(|(key, service)| is_in(key) && is_chosen(service, which))
+                    .flat_map(|(key, service)| self.backends(key, service))
                     .collect()
             }
         }
@@ -126,7 +212,8 @@ impl Own<'_, '_> {
             Entity::One(identity) => Kin::One(identity),
             Entity::None => return Vec::new(),
             Entity::ApiServer => {
-                let mut peers = self.addresses("default", "kubernetes", Whose::Anybody);
+                let key = Key::to::<Service>(self.id, &"default".into(), &"kubernetes".into());
+                let mut peers = self.addresses(&key, Whose::Anybody);
                 peers.push(PolicyPeer::Entity(Kin::One(Identity::KUBE_APISERVER)));
                 return peers;
             }
@@ -136,9 +223,9 @@ impl Own<'_, '_> {
 
     /// Whom a service means: the pods that it selects, ready or not, or else who is outside of the
     /// mesh at the addresses of its EndpointSlices (Cilium, `pkg/policy/k8s/service.go`).
-    fn backends(&self, service: &Service) -> Vec<PolicyPeer> {
+    fn backends(&self, key: &Key, service: &Service) -> Vec<PolicyPeer> {
         if service.selector.is_empty() {
-            return self.addresses(&service.namespace, &service.name, Whose::Outsider);
+            return self.addresses(key, Whose::Outsider);
         }
         let pods = Selector::everything()
             .with(key::NAMESPACE, &service.namespace)
@@ -150,12 +237,11 @@ impl Own<'_, '_> {
     }
 
     /// Every address in a service's EndpointSlices.
-    fn addresses(&self, namespace: &str, name: &str, whose: Whose) -> Vec<PolicyPeer> {
-        let slices = self.objects.slices.get(&(namespace, name));
-        let endpoints = slices.into_iter().flatten();
-        let endpoints = endpoints.flat_map(|held| &held.object.endpoints);
+    fn addresses(&self, service: &Key, whose: Whose) -> Vec<PolicyPeer> {
+        let slices = self.inventory.slices(service).unwrap_or_default();
+        let endpoints = slices.into_iter().flat_map(|slice| &slice.endpoints);
         let addresses: BTreeSet<_> = endpoints.flat_map(|endpoint| &endpoint.addresses).collect();
-        let host = |address: &packet::Address| PolicyPeer::Cidr {
+        let host = |address: &Address| PolicyPeer::Cidr {
             prefix: Prefix::host(*address),
             except: Vec::new(),
             whose,
@@ -176,32 +262,33 @@ fn is_chosen(service: &Service, which: &ServiceChoice) -> bool {
     }
 }
 
-/// The policies of other clusters: each cluster enforces its own.
-pub(crate) fn ignore(cluster: u8, policies: &[Held<'_, Policy>], report: &mut Report) {
-    for held in policies {
-        let reason = "a policy governs the pods of its own cluster, and this is another's";
-        report.say(cluster, held.located, State::Ignored, reason);
-    }
+/// Whether what it means changes with services and their slices.
+fn speaks_of_services(policy: &Policy) -> bool {
+    let rules = policy.parts.iter().flat_map(|part| &part.rules);
+    let mut peers = rules.flat_map(|rule| rule.peers.iter().flatten());
+    peers.any(|peer| {
+        matches!(
+            peer,
+            Peer::Services { .. } | Peer::Entity(Entity::ApiServer)
+        )
+    })
 }
 
-/// The labels that some policy selects by.
-pub(crate) fn selected(policies: &[Compiled]) -> BTreeSet<&str> {
-    let mut keys = BTreeSet::new();
-    for policy in policies {
-        keys.extend(policy.subject.requirements.iter().map(Label::key));
-        for entry in &policy.entries {
-            let peers = match &entry.peers {
-                Peers::Any => &[],
-                Peers::Of(peers) => peers.as_slice(),
-            };
-            for peer in peers {
-                if let PolicyPeer::Selector(selector) = peer {
-                    keys.extend(selector.requirements.iter().map(Label::key));
-                }
-            }
-        }
-    }
-    keys
+/// The labels of [`key::CHURN`] that these select by.
+fn churning(policies: &[Compiled]) -> Vec<&'static str> {
+    let entries = policies.iter().flat_map(|policy| &policy.entries);
+    let peers = entries.flat_map(|entry| match &entry.peers {
+        Peers::Any => &[],
+        Peers::Of(peers) => peers.as_slice(),
+    });
+    let of_peers = peers.filter_map(|peer| match peer {
+        PolicyPeer::Selector(selector) => Some(selector),
+        PolicyPeer::Cidr { .. } | PolicyPeer::Entity(_) => None,
+    });
+    let subjects = policies.iter().map(|policy| &policy.subject);
+    let selectors: Vec<&Selector> = subjects.chain(of_peers).collect();
+    let is_named = |label: &&str| selectors.iter().any(|selector| selector.names(label));
+    key::CHURN.into_iter().filter(is_named).collect()
 }
 
 fn port(port: &Port) -> PortRule {

@@ -17,6 +17,7 @@ pub struct Scope {
 }
 
 /// The scopes of all clusters.
+#[derive(Debug)]
 pub(crate) struct Scopes {
     own: u8,
     prefixes: PrefixMap<u8>,
@@ -36,6 +37,11 @@ impl Scopes {
             prefixes: others.iter().flat_map(each).collect(),
             names,
         }
+    }
+
+    /// All clusters that we were told of, the own one first; others do not count.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = u8> {
+        self.names.iter().map(|(id, _)| *id)
     }
 
     /// The name of a cluster.

@@ -1,194 +1,309 @@
 //! Services become frontends with backends: their own, and for global ones the other clusters'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use balance::{Backend, DEFAULT_TABLE_SIZE, Frontend, Service as Balanced, State as BackendState};
+use balance::{
+    Backend, DEFAULT_TABLE_SIZE, Frontend, Service as Balanced, ServiceTable, State as BackendState,
+};
 use packet::Address;
 
-use crate::inventory::{ClusterObjects, Held};
-use crate::object::{EndpointSlice, Service, ServicePort, Target};
-use crate::pods::PodEntry;
+use crate::inventory::{Inventory, Key, Kind, Touched, service_of};
+use crate::object::{EndpointSlice, Object, Pod, Service, ServicePort, Target};
+use crate::pods::Pods;
 use crate::scope::Scopes;
-use crate::status::{Report, State};
+use crate::status::{Report, Said, State};
 
-/// Balanced services of the last compilation: a lookup table is made again only if a backend has
-/// changed.
+/// The own cluster's services.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(BTreeMap<CacheKey, (Vec<Backend>, Arc<Balanced>)>);
+pub(crate) struct Services {
+    entries: BTreeMap<Key, Entry>,
+    table: ServiceTable,
+}
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct CacheKey {
-    service: String,
-    port_name: String,
-    protocol: u8,
+/// A service.
+#[derive(Debug)]
+struct Entry {
+    service: Arc<Object>,
+    /// Cluster IPs that it may have.
+    addresses: Vec<Address>,
+    offers: Vec<Offer>,
+    said: Said,
+}
+
+/// One port of a service, for one address family.
+#[derive(Debug)]
+struct Offer {
+    port: ServicePort,
     v4: bool,
+    /// All backends that are named, with whether they answer.
+    found: Vec<Backend>,
+    /// Whether other backends may be named than the table is over.
+    stale: bool,
+    /// None if the service has no address of the family.
+    balanced: Option<Arc<Balanced>>,
 }
 
 /// What services are compiled from.
-pub(crate) struct Sources<'a, 'w> {
+pub(crate) struct Sources<'a> {
     pub(crate) own: u8,
     pub(crate) scopes: &'a Scopes,
-    pub(crate) clusters: &'a BTreeMap<u8, ClusterObjects<'w>>,
-    pub(crate) pods: &'a [PodEntry<'w>],
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) pods: &'a Pods,
     /// Whether what is behind an address answers.
     pub(crate) answers: &'a dyn Fn(Address) -> bool,
     /// Whether an address is within the mesh, where no service may have its own.
     pub(crate) in_mesh: &'a dyn Fn(Address) -> bool,
 }
 
-/// All frontends of the own cluster.
-pub(crate) fn compile(
-    sources: &Sources<'_, '_>,
-    cache: &mut Cache,
-    report: &mut Report,
-) -> BTreeMap<Frontend, Arc<Balanced>> {
-    let mut frontends: BTreeMap<Frontend, Arc<Balanced>> = BTreeMap::new();
-    let mut kept = Cache::default();
-    sources.check_slices(report);
-    let pods = sources.pods_by_namespace();
-    let own = sources.clusters.get(&sources.own);
-    for held in own
-        .into_iter()
-        .flat_map(|objects| objects.services.values())
-    {
-        let service = held.object;
-        report.enforced(sources.own, held.located);
-        if let Some(reason) = &service.skipped {
-            report.say(sources.own, held.located, State::Ignored, reason.as_str());
-            continue;
+impl Services {
+    /// Looks anew at services whose objects were touched, their slices, or pods that they select,
+    /// as those were or are. `moved` says that an address may be elsewhere or answer no more: then
+    /// all backends are asked. Returns whether any frontend is not what it was.
+    pub(crate) fn update(
+        &mut self,
+        sources: &Sources<'_>,
+        touched: &Touched,
+        pods: &[(u8, Arc<Object>)],
+        moved: bool,
+        report: &mut Report,
+    ) -> bool {
+        sources.check_slices(touched, report);
+        let mut differs = false;
+        for key in sources.concerned(touched, pods) {
+            let old = self.entries.remove(&key);
+            differs |= old.is_some();
+            if let Some(mut entry) = Entry::of(&key, old, sources) {
+                entry.judge(sources);
+                self.entries.insert(key, entry);
+                differs = true;
+            }
         }
-        for missing in &service.missing {
-            report.say(sources.own, held.located, State::Partly, missing.as_str());
+        if moved {
+            for entry in self.entries.values_mut() {
+                differs |= entry.judge(sources);
+            }
         }
-        let addresses = sources.frontend_addresses(*held, report);
-        for port in &service.ports {
-            for v4 in [true, false] {
-                let family = addresses.iter().filter(|address| address.is_v4() == v4);
-                let family: Vec<Address> = family.copied().collect();
-                if family.is_empty() {
-                    continue;
-                }
-                let backends = sources.backends(service, port, v4, &pods);
-                let balanced = kept.balanced(cache, service, port, v4, backends);
-                for address in family {
-                    let frontend = Frontend {
-                        address,
-                        port: port.port,
-                        protocol: port.protocol,
-                    };
-                    match frontends.get(&frontend) {
-                        None => {
-                            frontends.insert(frontend, balanced.clone());
-                        }
-                        Some(other) => {
-                            let reason = format!(
-                                "{address} port {} is that of {} already",
-                                port.port, other.name
-                            );
-                            report.say(sources.own, held.located, State::Refused, reason);
-                        }
+        differs && self.settle(report)
+    }
+
+    /// Gives each frontend to the first who claims it; returns whether any is not what it was.
+    fn settle(&mut self, report: &mut Report) -> bool {
+        let mut frontends: BTreeMap<Frontend, Arc<Balanced>> = BTreeMap::new();
+        for (key, entry) in &self.entries {
+            let mut said = entry.said.clone();
+            for (frontend, balanced) in entry.frontends() {
+                match frontends.get(&frontend) {
+                    None => {
+                        frontends.insert(frontend, balanced.clone());
+                    }
+                    Some(other) => {
+                        let (address, port) = (frontend.address, frontend.port);
+                        let reason =
+                            format!("{address} port {port} is that of {} already", other.name);
+                        said.say(State::Refused, reason);
                     }
                 }
             }
+            report.set(key, said);
         }
+        let table: ServiceTable = frontends.into_iter().collect();
+        let differs = table != self.table;
+        self.table = table;
+        differs
     }
-    *cache = kept;
-    frontends
+
+    /// All frontends.
+    pub(crate) fn table(&self) -> &ServiceTable {
+        &self.table
+    }
 }
 
-impl Cache {
-    fn balanced(
-        &mut self,
-        last: &mut Cache,
-        service: &Service,
-        port: &ServicePort,
-        v4: bool,
-        backends: Vec<Backend>,
-    ) -> Arc<Balanced> {
-        let key = CacheKey {
-            service: format!("{}/{}", service.namespace, service.name),
-            port_name: port.name.clone(),
-            protocol: port.protocol,
-            v4,
+impl Entry {
+    /// The service that has a name, if there is one, with its backends, before it is judged. A
+    /// lookup table is made again only if a backend has changed.
+    fn of(key: &Key, old: Option<Entry>, sources: &Sources<'_>) -> Option<Entry> {
+        let object = sources.inventory.object(key)?;
+        let service = Service::of(object)?;
+        let mut offers = Vec::new();
+        let ports = match &service.skipped {
+            Some(_) => &[],
+            None => service.ports.as_slice(),
         };
-        let same = last.0.remove(&key).filter(|(old, balanced)| {
-            *old == backends
-                && balanced.affinity == service.affinity
-                && balanced.global == service.global
+        let mut old = old.map_or_else(Vec::new, |old| old.offers);
+        for port in ports {
+            for v4 in [true, false] {
+                if service.cluster_ips.iter().any(|ip| ip.is_v4() == v4) {
+                    let same = old.iter().position(|old| old.is_of(port, v4));
+                    offers.push(Offer {
+                        port: port.clone(),
+                        v4,
+                        found: sources.backends(key, service, port, v4),
+                        stale: true,
+                        balanced: same.and_then(|at| old.swap_remove(at).balanced),
+                    });
+                }
+            }
+        }
+        Some(Entry {
+            service: object.clone(),
+            addresses: Vec::new(),
+            offers,
+            said: Said::ENFORCED,
+        })
+    }
+
+    /// Decides which addresses it may have, and asks which backends answer; returns whether it is
+    /// not what it was.
+    fn judge(&mut self, sources: &Sources<'_>) -> bool {
+        let service = Service::of(&self.service).expect("it was made of a service");
+        let (addresses, said) = sources.frontend_addresses(service);
+        let mut differs = addresses != self.addresses || said != self.said;
+        (self.addresses, self.said) = (addresses, said);
+        for offer in &mut self.offers {
+            let has_address = self.addresses.iter().any(|a| a.is_v4() == offer.v4);
+            differs |= offer.judge(service, has_address, sources);
+        }
+        differs
+    }
+
+    fn frontends(&self) -> impl Iterator<Item = (Frontend, &Arc<Balanced>)> {
+        self.offers.iter().flat_map(|offer| {
+            let family = self.addresses.iter().filter(|a| a.is_v4() == offer.v4);
+            family.filter_map(|&address| {
+                let frontend = Frontend {
+                    address,
+                    port: offer.port.port,
+                    protocol: offer.port.protocol,
+                };
+                Some((frontend, offer.balanced.as_ref()?))
+            })
+        })
+    }
+}
+
+impl Offer {
+    /// Whether it would be the same table if the backends were.
+    fn is_of(&self, port: &ServicePort, v4: bool) -> bool {
+        self.v4 == v4 && self.port.name == port.name && self.port.protocol == port.protocol
+    }
+
+    fn judge(&mut self, service: &Service, has_address: bool, sources: &Sources<'_>) -> bool {
+        for backend in &mut self.found {
+            let healthy = (sources.answers)(backend.address);
+            self.stale |= std::mem::replace(&mut backend.healthy, healthy) != healthy;
+        }
+        if !has_address {
+            return self.balanced.take().is_some();
+        }
+        if !self.stale && self.balanced.is_some() {
+            return false;
+        }
+        self.stale = false;
+        let last = self.balanced.as_ref().filter(|balanced| {
+            balanced.affinity == service.affinity && balanced.global == service.global
         });
-        let balanced = match same {
-            Some((_, balanced)) => balanced,
+        let balanced = match last {
+            Some(last) => last.renewed(self.found.clone()),
             None => Arc::new(Balanced::new(
-                key.service.clone(),
-                key.port_name.clone(),
+                format!("{}/{}", service.namespace, service.name),
+                self.port.name.clone(),
                 service.affinity,
                 service.global,
-                backends.clone(),
+                self.found.clone(),
                 DEFAULT_TABLE_SIZE,
             )),
         };
-        self.0.insert(key, (backends, balanced.clone()));
-        balanced
+        let before = self.balanced.replace(balanced);
+        before != self.balanced
     }
 }
 
-impl<'w> Sources<'_, 'w> {
-    fn frontend_addresses(&self, held: Held<'_, Service>, report: &mut Report) -> Vec<Address> {
+impl Sources<'_> {
+    /// The own cluster's services that these touch.
+    fn concerned(&self, touched: &Touched, pods: &[(u8, Arc<Object>)]) -> BTreeSet<Key> {
+        let mut names: BTreeSet<Key> = BTreeSet::new();
+        for (key, _) in touched.changed::<Service>() {
+            names.insert(key.clone());
+        }
+        for (key, before) in touched.changed::<EndpointSlice>() {
+            let after = self.inventory.object(key);
+            let slices = before.into_iter().chain(after);
+            let slices = slices.filter_map(|slice| EndpointSlice::of(slice));
+            names.extend(slices.map(|slice| service_of(key, slice)));
+        }
+        for (cluster, object) in pods {
+            let Some(pod) = Pod::of(object) else {
+                continue;
+            };
+            let namespace = pod.namespace.as_str().into();
+            let services = self.inventory.within::<Service>(*cluster, &namespace);
+            let selecting = services.filter(|(_, service)| selects(service, pod));
+            names.extend(selecting.map(|(key, _)| key.clone()));
+        }
+        let own = |key: Key| Key {
+            cluster: self.own,
+            ..key
+        };
+        names.into_iter().map(own).collect()
+    }
+
+    fn frontend_addresses(&self, service: &Service) -> (Vec<Address>, Said) {
+        let mut said = Said::ENFORCED;
         let mut addresses = Vec::new();
-        for &address in &held.object.cluster_ips {
+        if let Some(reason) = &service.skipped {
+            said.say(State::Ignored, reason.as_str());
+            return (addresses, said);
+        }
+        for missing in &service.missing {
+            said.say(State::Partly, missing.as_str());
+        }
+        for &address in &service.cluster_ips {
             let refused = self.scopes.refuses(self.own, address).or_else(|| {
                 let reason = || format!("{address} lies among the addresses of pods and nodes");
                 (self.in_mesh)(address).then(reason)
             });
             match refused {
-                Some(reason) => report.say(self.own, held.located, State::Refused, reason),
+                Some(reason) => said.say(State::Refused, reason),
                 None => addresses.push(address),
             }
         }
-        addresses
+        (addresses, said)
     }
 
     /// Backends that their cluster may not name are left out; here it is said.
-    fn check_slices(&self, report: &mut Report) {
-        for (&cluster, objects) in self.clusters {
-            for held in objects.slices.values().flatten() {
-                let addresses = held.object.endpoints.iter().flat_map(|e| &e.addresses);
-                for &address in addresses {
-                    if let Some(reason) = self.scopes.refuses(cluster, address) {
-                        report.say(cluster, held.located, State::Refused, reason);
-                    }
+    fn check_slices(&self, touched: &Touched, report: &mut Report) {
+        for (key, _) in touched.changed::<EndpointSlice>() {
+            let mut said = Said::ENFORCED;
+            let slice = self.inventory.get::<EndpointSlice>(key);
+            let endpoints = slice.into_iter().flat_map(|slice| &slice.endpoints);
+            for &address in endpoints.flat_map(|endpoint| &endpoint.addresses) {
+                if let Some(reason) = self.scopes.refuses(key.cluster, address) {
+                    said.say(State::Refused, reason);
                 }
+            }
+            if said == Said::ENFORCED {
+                report.unset(key);
+            } else {
+                report.set(key, said);
             }
         }
     }
 
-    fn pods_by_namespace(&self) -> BTreeMap<(u8, &'w str), Vec<usize>> {
-        let mut pods: BTreeMap<(u8, &str), Vec<usize>> = BTreeMap::new();
-        for (index, entry) in self.pods.iter().enumerate() {
-            let key = (entry.cluster, entry.pod.namespace.as_str());
-            pods.entry(key).or_default().push(index);
-        }
-        pods
-    }
-
     /// All backends of one port, the own cluster's and, for a global service, those of clusters
-    /// that share theirs. Ports are matched by name.
-    fn backends(
-        &self,
-        service: &Service,
-        port: &ServicePort,
-        v4: bool,
-        pods: &BTreeMap<(u8, &str), Vec<usize>>,
-    ) -> Vec<Backend> {
+    /// that share theirs. Ports are matched by name. Whether they answer is not asked yet.
+    fn backends(&self, key: &Key, service: &Service, port: &ServicePort, v4: bool) -> Vec<Backend> {
         let mut backends = Vec::new();
-        for (&cluster, objects) in self.clusters {
+        for cluster in self.scopes.clusters() {
             let local = cluster == self.own;
-            let name = (service.namespace.as_str(), service.name.as_str());
+            let their_key = Key {
+                cluster,
+                ..key.clone()
+            };
             let (theirs, their_port) = if local {
                 (service, port)
             } else {
-                let Some(theirs) = objects.services.get(&name).map(|held| held.object) else {
+                let Some(theirs) = self.inventory.get::<Service>(&their_key) else {
                     continue;
                 };
                 let mut ports = theirs.ports.iter();
@@ -198,12 +313,9 @@ impl<'w> Sources<'_, 'w> {
                     _ => continue,
                 }
             };
-            let found = match objects.slices.get(&name) {
-                Some(slices) => self.of_slices(cluster, slices, their_port),
-                None => {
-                    let pods = pods.get(&(cluster, name.0)).map_or(&[][..], Vec::as_slice);
-                    self.of_pods(theirs, their_port, pods)
-                }
+            let found = match self.inventory.slices(&their_key) {
+                Some(slices) => self.of_slices(cluster, &slices, their_port),
+                None => self.of_pods(&their_key, theirs, their_port),
             };
             backends.extend(
                 found
@@ -215,7 +327,7 @@ impl<'w> Sources<'_, 'w> {
                         cluster,
                         local,
                         state: found.state,
-                        healthy: (self.answers)(found.address),
+                        healthy: true,
                         weight: 1,
                     }),
             );
@@ -223,14 +335,9 @@ impl<'w> Sources<'_, 'w> {
         backends
     }
 
-    fn of_slices(
-        &self,
-        cluster: u8,
-        slices: &[Held<'_, EndpointSlice>],
-        port: &ServicePort,
-    ) -> Vec<Found> {
+    fn of_slices(&self, cluster: u8, slices: &[&EndpointSlice], port: &ServicePort) -> Vec<Found> {
         let mut found = Vec::new();
-        for slice in slices.iter().map(|held| held.object) {
+        for slice in slices {
             let ports = slice.ports.iter();
             for target in ports.filter(|p| p.name == port.name && p.protocol == port.protocol) {
                 for endpoint in &slice.endpoints {
@@ -253,15 +360,11 @@ impl<'w> Sources<'_, 'w> {
     }
 
     /// Where nobody writes slices: the ready pods that the service selects.
-    fn of_pods(&self, service: &Service, port: &ServicePort, pods: &[usize]) -> Vec<Found> {
+    fn of_pods(&self, key: &Key, service: &Service, port: &ServicePort) -> Vec<Found> {
         let mut found = Vec::new();
-        if service.selector.is_empty() {
-            return found;
-        }
-        for entry in pods.iter().filter_map(|&index| self.pods.get(index)) {
-            let pod = entry.pod;
-            let mut selector = service.selector.iter();
-            if !selector.all(|(key, value)| pod.labels.get(key) == Some(value)) {
+        for (_, entry) in self.pods.within(key.cluster, &key.namespace) {
+            let pod = entry.pod();
+            if !selects(service, pod) {
                 continue;
             }
             let state = match (pod.ready, pod.terminating) {
@@ -278,8 +381,7 @@ impl<'w> Sources<'_, 'w> {
                     .find(|p| p.name == *name && p.protocol == port.protocol)
                     .map(|p| p.port),
             };
-            let allowed = entry.addresses.iter().chain(&entry.of_node);
-            found.extend(allowed.filter_map(|&address| {
+            found.extend(entry.believed().filter_map(|address| {
                 Some(Found {
                     address,
                     port: number?,
@@ -289,6 +391,12 @@ impl<'w> Sources<'_, 'w> {
         }
         found
     }
+}
+
+/// Whether a service has the pods of its selector, and this is one.
+fn selects(service: &Service, pod: &Pod) -> bool {
+    let mut selector = service.selector.iter();
+    !service.selector.is_empty() && selector.all(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
 /// A backend as its cluster names it.

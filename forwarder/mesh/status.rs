@@ -1,11 +1,12 @@
 //! What became of each object and of each file, for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::{Place, Problem};
 
-use crate::object::{Located, Object};
+use crate::inventory::{Inventory, Key, Stand};
+use crate::object::Located;
 
 /// How much of an object is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,72 +73,160 @@ pub struct Source {
     pub skipped: Vec<(String, Place)>,
 }
 
-/// Collects statuses while objects are compiled.
+/// What is to be said of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Said {
+    state: State,
+    reasons: Vec<String>,
+    /// What in its text is in the way.
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Said {
+    /// It is in force.
+    pub(crate) const ENFORCED: Said = Said {
+        state: State::Enforced,
+        reasons: Vec::new(),
+        problems: Vec::new(),
+    };
+
+    /// Something more. The worst state stays.
+    pub(crate) fn say(&mut self, state: State, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.state = self.state.max(state);
+        if !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+}
+
+/// The statuses of all objects, kept while they come and go.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    // Keyed by where objects stand, so that the order does not depend on who asks first.
-    statuses: BTreeMap<(u8, Arc<str>, Place), Status>,
+    /// What is to be said of objects that count.
+    said: BTreeMap<Key, Said>,
+    /// Of whom something else is to be said than before.
+    news: BTreeSet<Key>,
+    statuses: BTreeMap<Line, Arc<Status>>,
+    /// The lines about all objects of one name.
+    lines: BTreeMap<Key, Vec<Line>>,
+}
+
+/// Where statuses are shown: by where the objects stand.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Line {
+    cluster: u8,
+    file: Arc<str>,
+    at: Place,
+    key: Key,
 }
 
 impl Report {
-    /// The object is there, and in force unless something else is said of it.
-    pub(crate) fn enforced(&mut self, cluster: u8, located: &Located<Object>) {
-        self.status(cluster, located);
-    }
-
-    /// Something is to be said of an object. The worst state stays.
-    pub(crate) fn say(
-        &mut self,
-        cluster: u8,
-        located: &Located<Object>,
-        state: State,
-        reason: impl Into<String>,
-    ) {
-        let reason = reason.into();
-        let status = self.status(cluster, located);
-        status.state = status.state.max(state);
-        if !status.reasons.contains(&reason) {
-            status.reasons.push(reason);
+    /// What is to be said of the object that has a name.
+    pub(crate) fn set(&mut self, key: &Key, said: Said) {
+        if self.said.get(key) != Some(&said) {
+            self.said.insert(key.clone(), said);
+            self.news.insert(key.clone());
         }
     }
 
-    /// What in the object's text is in the way.
-    pub(crate) fn explain(&mut self, cluster: u8, located: &Located<Object>, problems: &[Problem]) {
-        self.status(cluster, located).problems = problems.to_vec();
+    /// Nothing is to be said of it.
+    pub(crate) fn unset(&mut self, key: &Key) {
+        if self.said.remove(key).is_some() {
+            self.news.insert(key.clone());
+        }
     }
 
-    /// An object that should be there and is not.
-    pub(crate) fn missing(&mut self, cluster: u8, kind: &'static str, name: &str, reason: String) {
-        let key = (cluster, Arc::from(""), Place::default());
-        self.statuses.entry(key).or_insert_with(|| Status {
-            cluster,
-            kind,
-            namespace: String::new(),
-            name: name.into(),
+    /// Whether an object that should be there is missing, and why that matters.
+    pub(crate) fn missing(&mut self, key: Key, reason: Option<String>) {
+        let line = Line {
+            cluster: key.cluster,
             file: "".into(),
             at: Place::default(),
-            state: State::Refused,
-            reasons: vec![reason],
-            problems: Vec::new(),
+            key,
+        };
+        match reason {
+            Some(reason) => {
+                let mut said = Said::ENFORCED;
+                said.say(State::Refused, reason);
+                let status = line.status(&said);
+                self.statuses.insert(line, Arc::new(status));
+            }
+            None => {
+                self.statuses.remove(&line);
+            }
+        }
+    }
+
+    /// All statuses by cluster, file and place, now that these objects are not where they were.
+    pub(crate) fn statuses(
+        &mut self,
+        inventory: &Inventory,
+        moved: &BTreeSet<Key>,
+    ) -> Vec<Arc<Status>> {
+        for key in std::mem::take(&mut self.news).union(moved) {
+            self.renew(key, inventory.stands(key));
+        }
+        self.statuses.values().cloned().collect()
+    }
+
+    fn renew(&mut self, key: &Key, stands: &[Stand]) {
+        for line in self.lines.remove(key).unwrap_or_default() {
+            self.statuses.remove(&line);
+        }
+        let mut lines = Vec::with_capacity(stands.len());
+        for (stand, later) in stands.iter().zip(stands.iter().skip(1)) {
+            let mut said = Said::ENFORCED;
+            let Located { file, at, .. } = &later.located;
+            let reason = format!(
+                "stands again at {file}:{}, and the later file wins",
+                at.line
+            );
+            said.say(State::Ignored, reason);
+            lines.push((Line::of(key, stand), said));
+        }
+        match stands.last() {
+            Some(last) => {
+                let said = self.said.get(key).cloned();
+                lines.extend(said.map(|said| (Line::of(key, last), said)));
+            }
+            None => {
+                self.said.remove(key);
+            }
+        }
+        let lines = lines.into_iter().map(|(line, said)| {
+            self.statuses
+                .insert(line.clone(), Arc::new(line.status(&said)));
+            line
         });
+        let lines: Vec<Line> = lines.collect();
+        if !lines.is_empty() {
+            self.lines.insert(key.clone(), lines);
+        }
+    }
+}
+
+impl Line {
+    fn of(key: &Key, stand: &Stand) -> Line {
+        Line {
+            cluster: key.cluster,
+            file: stand.located.file.clone(),
+            at: stand.located.at,
+            key: key.clone(),
+        }
     }
 
-    pub(crate) fn finish(self) -> Vec<Status> {
-        self.statuses.into_values().collect()
-    }
-
-    fn status(&mut self, cluster: u8, located: &Located<Object>) -> &mut Status {
-        let key = (cluster, located.file.clone(), located.at);
-        self.statuses.entry(key).or_insert_with(|| Status {
-            cluster,
-            kind: located.object.kind(),
-            namespace: located.object.namespace().into(),
-            name: located.object.name().into(),
-            file: located.file.clone(),
-            at: located.at,
-            state: State::Enforced,
-            reasons: Vec::new(),
-            problems: Vec::new(),
-        })
+    fn status(&self, said: &Said) -> Status {
+        Status {
+            cluster: self.cluster,
+            kind: self.key.kind,
+            namespace: (*self.key.namespace).into(),
+            name: (*self.key.name).into(),
+            file: self.file.clone(),
+            at: self.at,
+            state: said.state,
+            reasons: said.reasons.clone(),
+            problems: said.problems.clone(),
+        }
     }
 }

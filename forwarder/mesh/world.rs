@@ -3,17 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::{Place, Problem};
 use datapath::Snapshot;
-use packet::Prefix;
-use policy::{Endpoint, Identity, Labels, Policy, PolicyTable};
+use policy::{Identity, Labels, Policy};
 
 use crate::codec::Parsed;
 use crate::host_view::HostView;
-use crate::object::{Located, Object};
-use crate::plan::{Known, Memory, Plan};
+use crate::inventory::Inventory;
+use crate::plan::{Known, Plan};
 use crate::pods::PodView;
-use crate::routes;
+use crate::scope::Scopes;
 use crate::settings::Settings;
 use crate::status::{Report, Source, Status};
 
@@ -59,53 +57,49 @@ pub struct Compiled {
     /// For the host's rules.
     pub host: HostView,
     /// What became of each object, by cluster, file and line.
-    pub statuses: Vec<Status>,
+    pub statuses: Vec<Arc<Status>>,
     /// What became of each file, by cluster and path.
-    pub sources: Vec<Source>,
+    pub sources: Vec<Arc<Source>>,
     /// The labels of each identity that a pod has.
     pub identities: Vec<(Identity, Labels)>,
     /// All pods of all clusters, by cluster, namespace and name.
-    pub pods: Vec<PodView>,
+    pub pods: Vec<Arc<PodView>>,
 }
 
 /// All objects of all clusters, from which a snapshot can be made at any time.
+///
+/// It keeps what it has made of them, and a change costs what it touches. That is much for some:
+/// the labels of a namespace touch all of its pods, a Node's object the ways to all pods, and a
+/// policy that is the first to select by a label that churns all pods that have it.
 #[derive(Debug)]
 pub struct World {
     settings: Settings,
-    files: BTreeMap<(u8, String), File>,
+    scopes: Scopes,
+    sources: BTreeMap<(u8, String), Arc<Source>>,
+    inventory: Inventory,
     silent: BTreeSet<(u8, String)>,
+    /// Whether other nodes are silent than at the last compilation.
+    health: bool,
     loaded: bool,
-    memory: Memory,
-    last: Option<Last>,
-}
-
-/// One file: the version that is in force, and what is wrong with the one that was read last.
-#[derive(Debug, Default)]
-struct File {
-    objects: Vec<Located<Object>>,
-    skipped: Vec<(String, Place)>,
-    applied: String,
-    seen: String,
-    problems: Vec<Problem>,
-}
-
-/// What the last snapshot was made of.
-#[derive(Debug)]
-struct Last {
     plan: Plan,
-    policy: PolicyTable,
-    snapshot: Arc<Snapshot>,
+    report: Report,
+    /// The last snapshot, and whether everything had been read when it was made.
+    last: Option<(bool, Arc<Snapshot>)>,
 }
 
 impl World {
     /// A world of which nothing is known.
     pub fn new(settings: Settings) -> World {
         World {
+            scopes: Scopes::new(settings.id, &settings.cluster, &settings.clusters),
             settings,
-            files: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            inventory: Inventory::default(),
             silent: BTreeSet::new(),
+            health: false,
             loaded: false,
-            memory: Memory::default(),
+            plan: Plan::default(),
+            report: Report::default(),
             last: None,
         }
     }
@@ -118,141 +112,100 @@ impl World {
                 file,
                 parsed,
                 hash,
-            } => self
-                .files
-                .entry((cluster, file))
-                .or_default()
-                .read(parsed, hash),
+            } => self.read(cluster, file, parsed, hash),
             Event::FileGone { cluster, file } => {
-                self.files.remove(&(cluster, file));
+                self.inventory.replace(cluster, &file, Vec::new());
+                self.sources.remove(&(cluster, file));
             }
             Event::NodeHealth {
                 cluster,
                 node,
                 answering: true,
-            } => {
-                self.silent.remove(&(cluster, node));
-            }
+            } => self.health |= self.silent.remove(&(cluster, node)),
             Event::NodeHealth { cluster, node, .. } => {
-                self.silent.insert((cluster, node));
+                self.health |= self.silent.insert((cluster, node));
             }
             Event::Loaded => self.loaded = true,
         }
     }
 
+    fn read(&mut self, cluster: u8, file: String, parsed: Parsed, hash: String) {
+        let key = (cluster, file);
+        let last = self.sources.get(&key);
+        let source = if parsed.problems.is_empty() {
+            // The objects of clusters that we were not told of do not count.
+            if self.scopes.clusters().any(|known| known == cluster) {
+                self.inventory.replace(cluster, &key.1, parsed.objects);
+            }
+            let skipped = parsed.skipped.into_iter();
+            let skipped = skipped.map(|s| (format!("{} ({})", s.kind, s.api_version), s.at));
+            Source {
+                cluster,
+                file: key.1.clone(),
+                applied: hash.clone(),
+                seen: hash,
+                problems: Vec::new(),
+                skipped: skipped.collect(),
+            }
+        } else {
+            Source {
+                cluster,
+                file: key.1.clone(),
+                applied: last.map_or_else(String::new, |last| last.applied.clone()),
+                seen: hash,
+                problems: parsed.problems,
+                skipped: last.map_or_else(Vec::new, |last| last.skipped.clone()),
+            }
+        };
+        self.sources.insert(key, Arc::new(source));
+    }
+
     /// Whether each file has a version that is in force: without one, a first start must fail.
     pub fn is_complete(&self) -> bool {
-        self.files
+        self.sources
             .values()
-            .all(|file| !file.applied.is_empty() || file.problems.is_empty())
+            .all(|source| !source.applied.is_empty() || source.problems.is_empty())
     }
 
     /// The own cluster's policies as the last [`World::compile`] translated them, for who judges by
     /// [`policy::reference`]; none before the first.
-    pub fn policies(&self) -> &[Policy] {
-        let last = self.last.as_ref();
-        last.map_or(&[], |last| &last.plan.policies)
+    pub fn policies(&self) -> Vec<Policy> {
+        let policies = self.plan.policies();
+        policies.iter().map(|policy| (**policy).clone()).collect()
     }
 
     /// What follows from all that is known. The epoch rises by one if the snapshot differs from the
     /// last one, and stays otherwise.
     pub fn compile(&mut self) -> Arc<Compiled> {
-        let mut report = Report::default();
-        let mut files: BTreeMap<u8, Vec<&[Located<Object>]>> = BTreeMap::new();
-        for ((cluster, _), file) in &self.files {
-            files.entry(*cluster).or_default().push(&file.objects);
-        }
+        let touched = self.inventory.take_touched();
         let known = Known {
             settings: &self.settings,
-            loaded: self.loaded,
-            files,
+            scopes: &self.scopes,
+            inventory: &self.inventory,
             silent: &self.silent,
+            touched: &touched,
+            health: std::mem::take(&mut self.health),
         };
-        let (plan, pods) = Plan::of(&known, &mut self.memory, &mut report);
-        let host = plan.host_view(&self.settings);
-        let identities = plan.identities.clone();
-        let snapshot = self.snapshot(plan);
+        let differs = self.plan.update(&known, &mut self.report);
         Arc::new(Compiled {
-            snapshot,
-            host,
-            statuses: report.finish(),
-            sources: self
-                .files
-                .iter()
-                .map(|(key, file)| file.source(key))
-                .collect(),
-            identities,
-            pods,
+            snapshot: self.snapshot(differs),
+            host: self.plan.host_view(&self.settings),
+            statuses: self.report.statuses(&self.inventory, &touched.moved),
+            sources: self.sources.values().cloned().collect(),
+            identities: self.plan.identities().to_vec(),
+            pods: self.plan.views(),
         })
     }
 
-    /// Makes a snapshot of the plan, with as much of the last one as has not changed.
-    fn snapshot(&mut self, plan: Plan) -> Arc<Snapshot> {
-        let last = match self.last.take() {
-            Some(last) if last.plan == plan => {
-                let snapshot = last.snapshot.clone();
-                self.last = Some(last);
-                return snapshot;
-            }
-            last => last,
+    /// The last snapshot, or a new one if that would differ.
+    fn snapshot(&mut self, differs: bool) -> Arc<Snapshot> {
+        let epoch = match &self.last {
+            Some((loaded, last)) if !differs && *loaded == self.loaded => return last.clone(),
+            Some((_, last)) => last.epoch,
+            None => 0,
         };
-        let epoch = last.as_ref().map_or(0, |last| last.snapshot.epoch) + 1;
-        let same_policy = |last: &Last| {
-            last.plan.policies == plan.policies && last.plan.identities == plan.identities
-        };
-        let policy = match last {
-            Some(last) if same_policy(&last) => last.policy,
-            _ => PolicyTable::compile(&plan.policies, &plan.identities),
-        };
-        let snapshot = Arc::new(Snapshot {
-            epoch,
-            endpoints: plan
-                .endpoints
-                .iter()
-                .map(|(a, e)| (Prefix::host(*a), e.clone()))
-                .collect(),
-            world: Arc::new(Endpoint::of(Identity::WORLD)),
-            policy: policy.clone(),
-            services: plan.services.iter().map(|(f, s)| (*f, s.clone())).collect(),
-            routes: if plan.loaded {
-                plan.routes.iter().map(|(p, r)| (*p, *r)).collect()
-            } else {
-                routes::closed()
-            },
-            nodes: plan.nodes.clone(),
-            own: plan.own.clone(),
-        });
-        self.last = Some(Last {
-            plan,
-            policy,
-            snapshot: snapshot.clone(),
-        });
+        let snapshot = Arc::new(self.plan.snapshot(epoch + 1, self.loaded));
+        self.last = Some((self.loaded, snapshot.clone()));
         snapshot
-    }
-}
-
-impl File {
-    fn read(&mut self, parsed: Parsed, hash: String) {
-        self.seen.clone_from(&hash);
-        self.problems = parsed.problems;
-        if self.problems.is_empty() {
-            self.applied = hash;
-            self.objects = parsed.objects;
-            let skipped = parsed.skipped.into_iter();
-            self.skipped = skipped
-                .map(|s| (format!("{} ({})", s.kind, s.api_version), s.at))
-                .collect();
-        }
-    }
-
-    fn source(&self, (cluster, file): &(u8, String)) -> Source {
-        Source {
-            cluster: *cluster,
-            file: file.clone(),
-            applied: self.applied.clone(),
-            seen: self.seen.clone(),
-            problems: self.problems.clone(),
-            skipped: self.skipped.clone(),
-        }
     }
 }

@@ -1,63 +1,27 @@
-//! From policies and identities to a [`PolicyTable`].
-//!
-//! Labels are turned into sets of identities once (which of them have this label, with this
-//! value), so that a selector costs set operations and not a look at every identity's labels.
+//! From one policy to its rules.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use packet::Prefix;
 
 use crate::addresses::Addresses;
-use crate::members::Members;
-use crate::table::{PolicyTable, PortSet, Program, Rule};
+use crate::sets::Sets;
+use crate::table::{Part, PolicyTable, PortSet, Rule};
 use crate::{
-    Direction, Entity, Entry, Identity, Labels, Peer, Peers, Policy, PortMatch, Ports, Requirement,
-    RuleId, RuleName, Selector, Whose,
+    Compiler, Direction, Entity, Entry, Identity, Labels, Peer, Peers, Policy, PortMatch, Ports,
+    RuleName, Selector, Whose,
 };
-
-const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 impl PolicyTable {
     /// Compiles all policies over all identities. Of an identity that is given twice the later
     /// labels count; labels of reserved identities are ignored.
     pub fn compile(policies: &[Policy], identities: &[(Identity, Labels)]) -> PolicyTable {
-        let known: BTreeMap<Identity, &Labels> = identities
-            .iter()
-            .filter(|(identity, _)| !identity.is_reserved())
-            .map(|(identity, labels)| (*identity, labels))
-            .collect();
-        let index = LabelIndex::of(&known, policies);
-        let subjects: Vec<Members> = policies.iter().map(|p| index.select(&p.subject)).collect();
-        let (rules, peers, places) = compile_entries(policies, &index);
-        let mut programs = vec![Program::default()];
-        let assigned = DIRECTIONS.map(|direction| {
-            let classes = Classes::of(policies, &subjects, direction, known.len());
-            let first = programs.len() as u32;
-            let distinct: BTreeSet<u32> = classes.of_identity.iter().copied().collect();
-            let mut numbers = BTreeMap::from([(Classes::UNGOVERNED, 0)]);
-            for (number, &class) in (first..).zip(distinct.iter().filter(|c| **c != 0)) {
-                numbers.insert(class, number);
-                programs.push(program(
-                    policies,
-                    &classes.governing(class),
-                    direction,
-                    &places,
-                ));
-            }
-            classes.of_identity.iter().map(|c| numbers[c]).collect()
-        });
-        PolicyTable {
-            identities: known.into_keys().collect(),
-            assigned,
-            programs,
-            rules,
-            peers,
-            names: names(policies),
-        }
+        let policies: Vec<Arc<Policy>> = policies.iter().cloned().map(Arc::new).collect();
+        let known: BTreeMap<Identity, Labels> = identities.iter().cloned().collect();
+        let known: Vec<(Identity, Labels)> = known.into_iter().collect();
+        Compiler::default().update(&policies, &known)
     }
 }
 
@@ -68,73 +32,103 @@ impl Default for PolicyTable {
     }
 }
 
-/// Which identities have which labels, of the keys that some policy speaks of.
-struct LabelIndex<'a> {
-    count: usize,
-    values: BTreeMap<&'a str, BTreeMap<&'a str, Vec<u32>>>,
+/// A policy, compiled. It does not change when others do.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) policy: Arc<Policy>,
+    /// Its own among all policies, as long as it is there.
+    pub(crate) place: u32,
+    /// The set of those whom it governs, by direction if at all.
+    pub(crate) subject: u32,
+    pub(crate) governs: [bool; 2],
+    /// One for each entry.
+    pub(crate) rules: Vec<Arc<Rule>>,
+    /// Of the policy as a whole, for ingress and for egress; those of its entries follow.
+    pub(crate) names: Arc<[RuleName]>,
 }
 
-impl<'a> LabelIndex<'a> {
-    fn of(known: &BTreeMap<Identity, &'a Labels>, policies: &'a [Policy]) -> LabelIndex<'a> {
-        let mut values: BTreeMap<&str, BTreeMap<&str, Vec<u32>>> = policies
-            .iter()
-            .flat_map(selectors)
-            .flat_map(|selector| &selector.requirements)
-            .map(|requirement| (requirement.key(), BTreeMap::new()))
-            .collect();
-        for (number, labels) in (0..).zip(known.values()) {
-            for (key, value) in labels.iter() {
-                if let Some(values) = values.get_mut(key) {
-                    values.entry(value).or_default().push(number);
-                }
-            }
-        }
-        LabelIndex {
-            count: known.len(),
-            values,
+impl Piece {
+    /// Compiles a policy; it uses sets until it leaves.
+    pub(crate) fn of(policy: Arc<Policy>, place: u32, sets: &mut Sets) -> Piece {
+        let rules = (2..).zip(&policy.entries).map(|(number, entry)| {
+            let part = Part {
+                policy: place,
+                number,
+            };
+            Arc::new(rule(part, entry, sets))
+        });
+        let rules = rules.collect();
+        Piece {
+            place,
+            subject: sets.enter(Vec::from([policy.subject.clone()])),
+            governs: DIRECTIONS.map(|direction| policy.governs(direction)),
+            rules,
+            names: names(&policy),
+            policy,
         }
     }
 
-    fn select(&self, selector: &Selector) -> Members {
-        let mut selected = Members::all(self.count);
-        for requirement in &selector.requirements {
-            match requirement {
-                Requirement::In(key, values) => selected.keep(&self.with_one_of(key, values)),
-                Requirement::NotIn(key, values) => selected.remove(&self.with_one_of(key, values)),
-                Requirement::Exists(key) => selected.keep(&self.with(key)),
-                Requirement::DoesNotExist(key) => selected.remove(&self.with(key)),
-            }
+    /// Lets go of its sets.
+    pub(crate) fn leave(&self, sets: &mut Sets) {
+        sets.leave(self.subject);
+        for rule in &self.rules {
+            sets.leave(rule.peers);
         }
-        selected
-    }
-
-    fn with_one_of(&self, key: &str, values: &[String]) -> Members {
-        let known = self.values.get(key);
-        let lists = values.iter().filter_map(|v| known?.get(v.as_str()));
-        self.set(lists)
-    }
-
-    fn with(&self, key: &str) -> Members {
-        let known = self.values.get(key);
-        self.set(known.into_iter().flat_map(BTreeMap::values))
-    }
-
-    fn set<'b>(&self, lists: impl Iterator<Item = &'b Vec<u32>>) -> Members {
-        let mut set = Members::none(self.count);
-        for number in lists.flatten() {
-            set.insert(*number);
-        }
-        set
     }
 }
 
-fn selectors(policy: &Policy) -> impl Iterator<Item = &Selector> {
-    let peers = policy.entries.iter().flat_map(|e| chosen(&e.peers));
-    let of_peers = peers.filter_map(|peer| match peer {
-        Peer::Selector(selector) => Some(selector),
-        Peer::Cidr { .. } | Peer::Entity(_) => None,
-    });
-    core::iter::once(&policy.subject).chain(of_peers)
+/// In the order in which a policy as a whole has its two numbers.
+pub(crate) const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+fn names(policy: &Policy) -> Arc<[RuleName]> {
+    let whole = RuleName {
+        policy: Arc::new(policy.name.clone()),
+        origin: policy.origin.as_str().into(),
+        refused: policy.refused.as_deref().map(Arc::from),
+        direction: Direction::Ingress,
+        index: None,
+        verdict: None,
+    };
+    let mut names = Vec::with_capacity(2 + policy.entries.len());
+    names.extend(DIRECTIONS.map(|direction| RuleName {
+        direction,
+        ..whole.clone()
+    }));
+    let mut counts = [0; 2];
+    for entry in &policy.entries {
+        let count = &mut counts[entry.direction as usize];
+        names.push(RuleName {
+            direction: entry.direction,
+            index: Some(*count),
+            verdict: Some(entry.verdict),
+            ..whole.clone()
+        });
+        *count += 1;
+    }
+    names.into()
+}
+
+fn rule(part: Part, entry: &Entry, sets: &mut Sets) -> Rule {
+    Rule {
+        part,
+        priority: entry.priority,
+        verdict: entry.verdict,
+        any_peer: entry.peers == Peers::Any
+            || chosen(&entry.peers).contains(&Peer::Entity(Entity::All)),
+        peers: sets.enter(selectors(&entry.peers)),
+        addresses: addresses(&entry.peers, Whose::Anybody),
+        outside: addresses(&entry.peers, Whose::Outsider),
+        clusters: entities(&entry.peers, |entity| match entity {
+            Entity::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }),
+        mesh: chosen(&entry.peers).contains(&Peer::Entity(Entity::Mesh)),
+        reserved: entities(&entry.peers, |entity| match entity {
+            Entity::One(identity) => Some(identity),
+            _ => None,
+        }),
+        ports: port_set(&entry.ports),
+    }
 }
 
 /// The peers that are listed, if any are.
@@ -145,175 +139,12 @@ fn chosen(peers: &Peers) -> &[Peer] {
     }
 }
 
-/// Identities that the same policies govern, found by splitting: each policy takes its subjects
-/// out of their class into that class's successor. So a class is a chain of policies, and the
-/// same policies always give the same chain.
-struct Classes {
-    /// The class of each identity.
-    of_identity: Vec<u32>,
-    /// By class: its predecessor, and the policy that made it of that. The first has neither.
-    made: Vec<(u32, usize)>,
-}
-
-impl Classes {
-    /// Of those whom no policy governs.
-    const UNGOVERNED: u32 = 0;
-
-    fn of(
-        policies: &[Policy],
-        subjects: &[Members],
-        direction: Direction,
-        identities: usize,
-    ) -> Classes {
-        let mut of_identity = vec![Classes::UNGOVERNED; identities];
-        let mut made = vec![(0, 0)];
-        // By class: the last policy that split it, and the successor.
-        let mut split: Vec<Option<(usize, u32)>> = vec![None];
-        for (number, (policy, subjects)) in policies.iter().zip(subjects).enumerate() {
-            if !policy.governs(direction) {
-                continue;
-            }
-            for identity in subjects.iter() {
-                let class = &mut of_identity[identity as usize];
-                *class = match split[*class as usize] {
-                    Some((by, successor)) if by == number => successor,
-                    _ => {
-                        let successor = made.len() as u32;
-                        split[*class as usize] = Some((number, successor));
-                        split.push(None);
-                        made.push((*class, number));
-                        successor
-                    }
-                };
-            }
-        }
-        Classes { of_identity, made }
-    }
-
-    /// The policies that govern a class, ascending.
-    fn governing(&self, mut class: u32) -> Vec<usize> {
-        let mut policies = Vec::new();
-        while class != Classes::UNGOVERNED {
-            let (predecessor, policy) = self.made[class as usize];
-            policies.push(policy);
-            class = predecessor;
-        }
-        policies.reverse();
-        policies
-    }
-}
-
-/// The first rule number of each policy: the policy as a whole, for ingress and for egress; the
-/// numbers of its entries follow.
-fn first_rules(policies: &[Policy]) -> impl Iterator<Item = (u32, &Policy)> {
-    policies.iter().scan(0, |next, policy| {
-        let first = *next;
-        *next += 2 + policy.entries.len() as u32;
-        Some((first, policy))
-    })
-}
-
-fn names(policies: &[Policy]) -> Vec<RuleName> {
-    let mut names = Vec::new();
-    for policy in policies {
-        let whole = RuleName {
-            policy: Arc::new(policy.name.clone()),
-            origin: policy.origin.as_str().into(),
-            refused: policy.refused.as_deref().map(Arc::from),
-            direction: Direction::Ingress,
-            index: None,
-            verdict: None,
-        };
-        let mut counts = [0; 2];
-        names.extend(DIRECTIONS.map(|direction| RuleName {
-            direction,
-            ..whole.clone()
-        }));
-        for entry in &policy.entries {
-            let count = &mut counts[entry.direction as usize];
-            names.push(RuleName {
-                direction: entry.direction,
-                index: Some(*count),
-                verdict: Some(entry.verdict),
-                ..whole.clone()
-            });
-            *count += 1;
-        }
-    }
-    names
-}
-
-/// Where the entries of a policy stand among the sorted rules, with what a program asks of them.
-struct Place {
-    rule: u32,
-    tier: usize,
-    direction: Direction,
-}
-
-/// Everything that one policy puts into a program.
-struct Places {
-    first: u32,
-    entries: Vec<Place>,
-}
-
-fn compile_entries(
-    policies: &[Policy],
-    index: &LabelIndex<'_>,
-) -> (Vec<Rule>, Vec<Members>, Vec<Places>) {
-    let mut places: Vec<Places> = Vec::new();
-    let mut sorted: Vec<(u32, usize, &Entry)> = Vec::new();
-    for (number, (first, policy)) in first_rules(policies).enumerate() {
-        let entries = (first + 2..).zip(&policy.entries);
-        sorted.extend(entries.map(|(rule, entry)| (rule, number, entry)));
-        places.push(Places {
-            first,
-            entries: Vec::new(),
-        });
-    }
-    sorted.sort_unstable_by_key(|(rule, _, e)| (e.tier, e.priority, e.verdict, *rule));
-    let mut sets: BTreeMap<Members, u32> = BTreeMap::new();
-    let mut rules = Vec::with_capacity(sorted.len());
-    for (place, (id, policy, entry)) in (0..).zip(sorted) {
-        let next = sets.len() as u32;
-        rules.push(Rule {
-            id: RuleId(id),
-            verdict: entry.verdict,
-            any_peer: entry.peers == Peers::Any
-                || chosen(&entry.peers).contains(&Peer::Entity(Entity::All)),
-            peers: *sets.entry(peer_set(&entry.peers, index)).or_insert(next),
-            addresses: addresses(&entry.peers, Whose::Anybody),
-            outside: addresses(&entry.peers, Whose::Outsider),
-            clusters: entities(&entry.peers, |entity| match entity {
-                Entity::Cluster(cluster) => Some(cluster),
-                _ => None,
-            }),
-            mesh: chosen(&entry.peers).contains(&Peer::Entity(Entity::Mesh)),
-            reserved: entities(&entry.peers, |entity| match entity {
-                Entity::One(identity) => Some(identity),
-                _ => None,
-            }),
-            ports: port_set(&entry.ports),
-        });
-        places[policy].entries.push(Place {
-            rule: place,
-            tier: entry.tier as usize,
-            direction: entry.direction,
-        });
-    }
-    let mut peers: Vec<(u32, Members)> = sets.into_iter().map(|(set, n)| (n, set)).collect();
-    peers.sort_unstable_by_key(|(number, _)| *number);
-    let peers = peers.into_iter().map(|(_, set)| set).collect();
-    (rules, peers, places)
-}
-
-fn peer_set(peers: &Peers, index: &LabelIndex<'_>) -> Members {
-    let mut set = Members::none(index.count);
-    for peer in chosen(peers) {
-        if let Peer::Selector(selector) = peer {
-            set.add(&index.select(selector));
-        }
-    }
-    set
+fn selectors(peers: &Peers) -> Vec<Selector> {
+    let selectors = chosen(peers).iter().filter_map(|peer| match peer {
+        Peer::Selector(selector) => Some(selector.clone()),
+        Peer::Cidr { .. } | Peer::Entity(_) => None,
+    });
+    selectors.collect()
 }
 
 /// The addresses that match of those whom a block means.
@@ -364,31 +195,4 @@ fn port_set(ports: &Ports) -> Option<PortSet> {
         }
     }
     Some(set)
-}
-
-/// The program of a class that these policies govern.
-fn program(
-    policies: &[Policy],
-    governing: &[usize],
-    direction: Direction,
-    places: &[Places],
-) -> Program {
-    let mut program = Program::default();
-    for &number in governing {
-        let (policy, places) = (&policies[number], &places[number]);
-        let whole = RuleId(places.first + direction as u32);
-        if policy.refused.is_some() {
-            program.refusing.push(whole);
-        }
-        if policy.isolates.has(direction) {
-            program.isolating.push(whole);
-        }
-        for place in places.entries.iter().filter(|p| p.direction == direction) {
-            program.tiers[place.tier].push(place.rule);
-        }
-    }
-    for tier in &mut program.tiers {
-        tier.sort_unstable();
-    }
-    program
 }

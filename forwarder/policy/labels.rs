@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -32,14 +33,15 @@ pub mod key {
     ];
 }
 
-/// A set of labels, sorted by key.
+/// A set of labels, sorted by key. A copy is the same allocation until one of them changes, so that
+/// copies of one set are cheap to make and to compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(BTreeMap<String, String>);
+pub struct Labels(Arc<BTreeMap<String, String>>);
 
 impl Labels {
     /// No labels.
-    pub const fn new() -> Labels {
-        Labels(BTreeMap::new())
+    pub fn new() -> Labels {
+        Labels::default()
     }
 
     /// The security labels of a pod: its own without those that churn ([`key::CHURN`]) and without
@@ -69,7 +71,7 @@ impl Labels {
 
     /// Sets a label, in place of one with the same key.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(key.into(), value.into());
+        Arc::make_mut(&mut self.0).insert(key.into(), value.into());
     }
 
     /// The value of a label.
@@ -100,12 +102,10 @@ fn is_ours(key: &str) -> bool {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Labels {
-        Labels(
-            labels
-                .into_iter()
-                .map(|(k, v)| (k.into(), v.into()))
-                .collect(),
-        )
+        let labels = labels.into_iter();
+        Labels(Arc::new(
+            labels.map(|(k, v)| (k.into(), v.into())).collect(),
+        ))
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Entry`]), judged over identities, not addresses ([`Identity`], [`Labels`]). [`mod@reference`] is
 //! that model's definition, slow and plain. [`PolicyTable`] is the same, compiled: made by the
 //! control side from all policies and all identities, then asked once per flow and epoch, without
-//! a lock or an allocation.
+//! a lock or an allocation. A [`Compiler`] makes one after another, and what has not changed once.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod addresses;
 #[cfg(test)]
 mod arbitrary;
 mod compile;
+mod compiler;
 mod identity;
 mod labels;
 mod members;
@@ -22,8 +23,10 @@ mod question;
 pub mod reference;
 #[cfg(test)]
 mod semantics;
+mod sets;
 mod table;
 
+pub use compiler::Compiler;
 pub use identity::Identity;
 pub use labels::{Labels, Requirement, Selector, key};
 pub use model::{

@@ -1,47 +1,45 @@
-//! Sets of identities, by their place in a table.
+//! Sets of identities, by their places.
 
-use alloc::vec;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// A set of numbers under a limit that all sets of one table share.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Members(Vec<u64>);
+/// A set of small numbers. A copy shares what neither changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Members(Arc<[u64]>);
 
 impl Members {
-    pub(crate) fn none(limit: usize) -> Members {
-        Members(vec![0; limit.div_ceil(64)])
-    }
-
-    pub(crate) fn all(limit: usize) -> Members {
-        let mut members = Members(vec![u64::MAX; limit.div_ceil(64)]);
-        if let Some(last) = members.0.last_mut()
-            && !limit.is_multiple_of(64)
-        {
-            *last = (1 << (limit % 64)) - 1;
-        }
-        members
-    }
-
     pub(crate) fn insert(&mut self, number: u32) {
-        if let Some(word) = self.0.get_mut(number as usize / 64) {
-            *word |= 1 << (number % 64);
+        let word = number as usize / 64;
+        if word >= self.0.len() {
+            self.grow(word + 1);
+        }
+        Arc::make_mut(&mut self.0)[word] |= 1 << (number % 64);
+    }
+
+    pub(crate) fn take(&mut self, number: u32) {
+        if self.contains(number) {
+            Arc::make_mut(&mut self.0)[number as usize / 64] &= !(1 << (number % 64));
         }
     }
 
     pub(crate) fn add(&mut self, other: &Members) {
-        for (word, theirs) in self.0.iter_mut().zip(&other.0) {
+        if self.0.len() < other.0.len() {
+            self.grow(other.0.len());
+        }
+        for (word, theirs) in Arc::make_mut(&mut self.0).iter_mut().zip(&*other.0) {
             *word |= theirs;
         }
     }
 
     pub(crate) fn keep(&mut self, other: &Members) {
-        for (word, theirs) in self.0.iter_mut().zip(&other.0) {
+        let theirs = other.0.iter().chain(core::iter::repeat(&0));
+        for (word, theirs) in Arc::make_mut(&mut self.0).iter_mut().zip(theirs) {
             *word &= theirs;
         }
     }
 
     pub(crate) fn remove(&mut self, other: &Members) {
-        for (word, theirs) in self.0.iter_mut().zip(&other.0) {
+        for (word, theirs) in Arc::make_mut(&mut self.0).iter_mut().zip(&*other.0) {
             *word &= !theirs;
         }
     }
@@ -53,48 +51,80 @@ impl Members {
             .is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
-    /// In ascending order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.0
-            .iter()
-            .zip((0..).step_by(64))
-            .flat_map(|(&word, first)| {
-                let mut left = word;
-                core::iter::from_fn(move || {
-                    let bit = left.trailing_zeros();
-                    left &= left.checked_sub(1)?;
-                    Some(first + bit)
-                })
-            })
+    fn grow(&mut self, words: usize) {
+        let mut grown = self.0.to_vec();
+        grown.resize(words, 0);
+        self.0 = grown.into();
+    }
+}
+
+impl FromIterator<u32> for Members {
+    fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Members {
+        let mut words: Vec<u64> = Vec::new();
+        for number in numbers {
+            let word = number as usize / 64;
+            if word >= words.len() {
+                words.resize(word + 1, 0);
+            }
+            words[word] |= 1 << (number % 64);
+        }
+        Members(words.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeSet;
+
+    use proptest::collection::btree_set;
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn sets_hold_what_was_put_in_at_any_limit() {
-        for limit in [0, 1, 63, 64, 65, 128, 200] {
-            let all: Vec<u32> = (0..limit as u32).collect();
-            assert_eq!(Members::all(limit).iter().collect::<Vec<_>>(), all);
-            let mut thirds = Members::none(limit);
-            for number in all.iter().filter(|n| *n % 3 == 0) {
-                thirds.insert(*number);
+    const LIMIT: u32 = 200;
+
+    fn check(members: &Members, expected: &BTreeSet<u32>) -> Result<(), TestCaseError> {
+        for number in 0..LIMIT + 70 {
+            prop_assert_eq!(
+                members.contains(number),
+                expected.contains(&number),
+                "{}",
+                number
+            );
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn sets_hold_what_a_plain_set_holds(
+            one in btree_set(0..LIMIT, 0..20),
+            // Often shorter than the other one.
+            other in btree_set(0..LIMIT / 3, 0..20),
+            number in 0..LIMIT,
+        ) {
+            let set: Members = one.iter().copied().collect();
+            let theirs: Members = other.iter().copied().collect();
+            check(&set, &one)?;
+            for (set, theirs, one, other) in
+                [(&set, &theirs, &one, &other), (&theirs, &set, &other, &one)]
+            {
+                let mut changed = set.clone();
+                changed.add(theirs);
+                check(&changed, &(one | other))?;
+                let mut changed = set.clone();
+                changed.keep(theirs);
+                check(&changed, &(one & other))?;
+                let mut changed = set.clone();
+                changed.remove(theirs);
+                check(&changed, &(one - other))?;
+                let mut changed = set.clone();
+                changed.insert(number);
+                check(&changed, &(one | &BTreeSet::from([number])))?;
+                changed.take(number);
+                check(&changed, &(one - &BTreeSet::from([number])))?;
+                check(set, one)?;
             }
-            let mut rest = Members::all(limit);
-            rest.remove(&thirds);
-            for number in 0..limit as u32 + 70 {
-                let inside = (number as usize) < limit;
-                assert_eq!(thirds.contains(number), inside && number % 3 == 0);
-                assert_eq!(rest.contains(number), inside && number % 3 != 0);
-            }
-            let mut both = thirds.clone();
-            both.keep(&rest);
-            assert_eq!(both, Members::none(limit));
-            both.add(&thirds);
-            both.add(&rest);
-            assert_eq!(both, Members::all(limit));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The compiled form of all policies: what the packet path asks.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::addresses::Addresses;
@@ -16,35 +17,47 @@ use crate::{
 /// searches over the identities and one step for each entry that governs its subject.
 #[derive(Clone, Debug)]
 pub struct PolicyTable {
-    /// Identities that have labels, ascending; elsewhere they are numbers of this list.
+    /// Identities that have labels, ascending.
     pub(crate) identities: Vec<Identity>,
-    /// By direction: the program of each identity.
+    /// The place of each in the sets.
+    pub(crate) places: Vec<u32>,
+    /// By direction: the program of each.
     pub(crate) assigned: [Vec<u32>; 2],
     /// The first one is empty.
-    pub(crate) programs: Vec<Program>,
-    /// Entries in the order in which they are asked.
-    pub(crate) rules: Vec<Rule>,
-    /// Sets of peers; many entries have the same.
-    pub(crate) peers: Vec<Members>,
-    /// By [`RuleId`].
-    pub(crate) names: Vec<RuleName>,
+    pub(crate) programs: Vec<Arc<Program>>,
+    /// Sets of peers, and of subjects; many entries have the same.
+    pub(crate) sets: Vec<Members>,
+    /// By place of a policy: the number of its first rule.
+    pub(crate) firsts: Vec<u32>,
+    /// The names of each policy's rules, behind the number of the first; ascending.
+    pub(crate) names: Vec<(u32, Arc<[RuleName]>)>,
 }
 
-/// All that governs a subject in one direction.
+/// All that governs a subject in one direction. It does not change when other policies do.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Program {
     /// Policies that cannot be enforced.
-    pub(crate) refusing: Vec<RuleId>,
+    pub(crate) refusing: Vec<Part>,
     /// Policies that deny what nobody allows.
-    pub(crate) isolating: Vec<RuleId>,
-    /// By tier: entries, as ascending indices into the table's rules.
-    pub(crate) tiers: [Vec<u32>; 3],
+    pub(crate) isolating: Vec<Part>,
+    /// By tier: entries in the order in which they are asked.
+    pub(crate) tiers: [Vec<Arc<Rule>>; 3],
+}
+
+/// A rule, wherever its policy stands among the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// The place of the policy.
+    pub(crate) policy: u32,
+    /// The rule's number in that: the policy as a whole, for ingress and for egress, then entries.
+    pub(crate) number: u32,
 }
 
 /// One entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    pub(crate) id: RuleId,
+    pub(crate) part: Part,
+    pub(crate) priority: u32,
     pub(crate) verdict: EntryVerdict,
     pub(crate) any_peer: bool,
     /// Which of the table's sets holds the identities that match.
@@ -79,7 +92,8 @@ pub(crate) struct PortSet {
 enum Standing {
     Unknown,
     Reserved,
-    Labelled(u32),
+    /// It has labels, and this place among the identities that do.
+    Labelled(usize),
 }
 
 impl PolicyTable {
@@ -104,22 +118,22 @@ impl PolicyTable {
         if let Some(&first) = program.refusing.first() {
             return Decision {
                 refused: true,
-                ..answer(Verdict::Deny, Some(first))
+                ..answer(Verdict::Deny, Some(self.id(first)))
             };
         }
         for tier in TIERS {
             let mut matching = self.matching(program, tier, peer, question);
             if let Some(rule) = matching.next() {
                 match rule.verdict {
-                    EntryVerdict::Deny => return answer(Verdict::Deny, Some(rule.id)),
-                    EntryVerdict::Allow => return answer(Verdict::Allow, Some(rule.id)),
+                    EntryVerdict::Deny => return answer(Verdict::Deny, Some(self.id(rule.part))),
+                    EntryVerdict::Allow => return answer(Verdict::Allow, Some(self.id(rule.part))),
                     EntryVerdict::Pass => {}
                 }
             }
             if tier == Tier::Normal
                 && let Some(&first) = program.isolating.first()
             {
-                return answer(Verdict::Deny, Some(first));
+                return answer(Verdict::Deny, Some(self.id(first)));
             }
         }
         answer(Verdict::Allow, None)
@@ -134,13 +148,13 @@ impl PolicyTable {
         }
         let program = self.program(question.direction, subject);
         if !program.refusing.is_empty() {
-            return program.refusing.clone();
+            return program.refusing.iter().map(|part| self.id(*part)).collect();
         }
         let mut seen = Vec::new();
         for tier in TIERS {
             let mut decided = false;
             for rule in self.matching(program, tier, peer, question) {
-                seen.push(rule.id);
+                seen.push(self.id(rule.part));
                 match rule.verdict {
                     EntryVerdict::Deny | EntryVerdict::Allow => decided = true,
                     EntryVerdict::Pass => break,
@@ -150,7 +164,7 @@ impl PolicyTable {
                 break;
             }
             if tier == Tier::Normal && !program.isolating.is_empty() {
-                seen.extend(&program.isolating);
+                seen.extend(program.isolating.iter().map(|part| self.id(*part)));
                 break;
             }
         }
@@ -159,7 +173,13 @@ impl PolicyTable {
 
     /// What a rule of this table is called; `None` for a number of another table.
     pub fn rule(&self, rule: RuleId) -> Option<&RuleName> {
-        self.names.get(rule.0 as usize)
+        let behind = self.names.partition_point(|(first, _)| *first <= rule.0);
+        let (first, names) = self.names.get(behind.checked_sub(1)?)?;
+        names.get((rule.0 - first) as usize)
+    }
+
+    fn id(&self, part: Part) -> RuleId {
+        RuleId(self.firsts[part.policy as usize] + part.number)
     }
 
     fn standing(&self, identity: Identity) -> Standing {
@@ -169,7 +189,7 @@ impl PolicyTable {
             Standing::Reserved
         } else {
             match self.identities.binary_search(&identity) {
-                Ok(number) => Standing::Labelled(number as u32),
+                Ok(number) => Standing::Labelled(number),
                 Err(_) => Standing::Unknown,
             }
         }
@@ -177,7 +197,7 @@ impl PolicyTable {
 
     fn program(&self, direction: Direction, subject: Standing) -> &Program {
         let number = match subject {
-            Standing::Labelled(number) => self.assigned[direction as usize][number as usize],
+            Standing::Labelled(number) => self.assigned[direction as usize][number],
             Standing::Reserved | Standing::Unknown => 0,
         };
         &self.programs[number as usize]
@@ -190,13 +210,15 @@ impl PolicyTable {
         peer: Standing,
         question: &'a Question<'_>,
     ) -> impl Iterator<Item = &'a Rule> {
+        let place = match peer {
+            Standing::Labelled(number) => Some(self.places[number]),
+            Standing::Reserved | Standing::Unknown => None,
+        };
         let rules = program.tiers[tier as usize].iter();
-        rules
-            .map(|&number| &self.rules[number as usize])
-            .filter(move |rule| {
-                rule.matches_peer(peer, &self.peers, question)
-                    && rule.ports.as_ref().is_none_or(|p| p.matches(question))
-            })
+        rules.map(|rule| &**rule).filter(move |rule| {
+            rule.matches_peer(place, &self.sets, question)
+                && rule.ports.as_ref().is_none_or(|p| p.matches(question))
+        })
     }
 }
 
@@ -204,9 +226,9 @@ const TIERS: [Tier; 3] = [Tier::Admin, Tier::Normal, Tier::Baseline];
 
 impl Rule {
     #[inline]
-    fn matches_peer(&self, peer: Standing, sets: &[Members], question: &Question<'_>) -> bool {
+    fn matches_peer(&self, place: Option<u32>, sets: &[Members], question: &Question<'_>) -> bool {
         self.any_peer
-            || matches!(peer, Standing::Labelled(n) if sets[self.peers as usize].contains(n))
+            || place.is_some_and(|place| sets[self.peers as usize].contains(place))
             || self.addresses.contains(question.peer.address)
             || self.matches_entity(&question.peer)
     }

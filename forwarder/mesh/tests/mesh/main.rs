@@ -12,6 +12,7 @@ mod codec;
 mod events;
 mod examples;
 mod fuzz;
+mod history;
 mod mutations;
 mod policies;
 mod services;

@@ -73,6 +73,19 @@ fn a_service_without_slices_has_its_ready_pods() {
 }
 
 #[test]
+fn a_pod_that_loses_its_address_is_no_backend() {
+    let mut mesh = mesh();
+    mesh.write(1, "service.yaml", &service("", PLAIN));
+    mesh.write(1, "z.yaml", &pod("other", "o", "eu-1", "10.1.0.1", ""));
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), ["10.1.1.2:8080"]);
+    mesh.write(1, "z.yaml", "");
+    assert_eq!(
+        in_use(&mesh, "10.96.0.1", 80),
+        ["10.1.0.1:8080", "10.1.1.2:8080"]
+    );
+}
+
+#[test]
 fn slices_say_who_is_active_terminating_or_out() {
     let mut mesh = mesh();
     mesh.write(1, "service.yaml", &service("", PLAIN));

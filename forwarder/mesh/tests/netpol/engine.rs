@@ -67,7 +67,7 @@ impl Engine {
             Table::of(|from, to| {
                 self.decides(&inquiry(from, to), from, to, |view, question| {
                     let identities = &view.compiled.identities;
-                    reference::decide(view.world.policies(), identities, question)
+                    reference::decide(&view.world.policies(), identities, question)
                 })
             }),
             Table::of(|from, to| {
