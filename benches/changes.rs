@@ -169,7 +169,7 @@ fn policy(number: usize, port: usize) -> String {
         "podSelector: {{matchLabels: {{app: app-{}}}}}",
         number * 7 % 200
     );
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         for block in 0..BLOCKS {
             let block = number / 5 * BLOCKS + block;
             let cidr = format!("100.{}.{}.0/24", 64 + block / 250 % 64, block % 250);
