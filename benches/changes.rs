@@ -31,6 +31,7 @@ fn main() {
         node: "node-0".into(),
         clusters: Vec::new(),
         keys: vec![PublicKey::from_bytes([1; 32])],
+        audit: false,
     });
     let text: String = (0..NODES).map(node).collect();
     read(&mut world, "nodes.yaml", &text);

@@ -120,6 +120,7 @@ fn policy(number: usize, app: &str, peers: Vec<Peer>) -> Policy {
             egress: true,
         },
         refused: None,
+        audit: false,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Config {
     pub flow_log: Option<FlowLog>,
     /// How peers are asked whether they answer.
     pub probe: Probe,
+    /// Whether what policies deny passes all the same, and is only marked.
+    pub audit: bool,
 }
 
 /// A cluster's name and number.
@@ -276,6 +278,7 @@ wire: {listen: \"192.0.2.1:51871\"}
         assert_eq!(config.engine, Engine::Auto);
         assert_eq!((config.lanes, config.flows_max), (4, 262_144));
         assert_eq!(config.flow_log, None);
+        assert!(!config.audit);
         assert_eq!((config.probe.interval_ms, config.probe.count), (200, 3));
     }
 

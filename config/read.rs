@@ -16,7 +16,7 @@ const PREFIX: &str =
     "a prefix, such as 10.2.0.0/16 or \"fd10:2::/64\", with zeros behind its length";
 
 /// The keys of the file.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "cluster",
     "node",
     "stateDir",
@@ -30,6 +30,7 @@ const KEYS: [&str; 13] = [
     "lanes",
     "flows",
     "probe",
+    "policy",
 ];
 
 /// All of the file. Everything is read before anything that is missing ends it, so that all
@@ -75,6 +76,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<
         .and_then(|tree| wire(reader, tree, lanes.unwrap_or(1)));
     let flows = flows(reader, top.get("flows"), base);
     let probe = probe(reader, top.get("probe"));
+    let audit = policy(reader, top.get("policy"));
     let (flows_max, flow_log) = flows?;
     Some(Config {
         file: at.to_path_buf(),
@@ -92,6 +94,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, tree: &Tree, at: &Path) -> Option<
         flows_max,
         flow_log,
         probe: probe?,
+        audit: audit?,
     })
 }
 
@@ -369,6 +372,16 @@ fn flow_log(reader: &mut Reader<'_>, tree: &Tree, base: &Path) -> Option<FlowLog
         max_mib: max_mib?,
         files: files?,
     })
+}
+
+/// Whether policies are in audit mode.
+fn policy(reader: &mut Reader<'_>, tree: Option<&Tree>) -> Option<bool> {
+    let Some(tree) = tree else { return Some(false) };
+    let fields = reader.fields(tree, "`policy`")?;
+    fields.only(reader, &["audit"]);
+    fields
+        .get("audit")
+        .map_or(Some(false), |tree| reader.boolean(tree, "`policy.audit`"))
 }
 
 fn probe(reader: &mut Reader<'_>, tree: Option<&Tree>) -> Option<Probe> {

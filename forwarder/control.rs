@@ -6,6 +6,7 @@ pub mod host;
 mod intake;
 mod last_good;
 mod observe;
+pub(crate) mod policies;
 pub mod report;
 mod server;
 mod sources;

@@ -121,6 +121,32 @@ fn flows_are_told_with_names_verdicts_rules_and_what_they_carried() {
         }
     }
 
+    // On trial a policy lets it pass, and what it would deny is marked with the rule.
+    let trial = CLOSED.replace(
+        "namespace: shop}",
+        "namespace: shop, annotations: {policy.cilium.io/audit-mode: \"true\"}}",
+    );
+    assert_ne!(trial, CLOSED);
+    world.apply_everywhere("eu", "closed.yaml", &trial);
+    assert!(world.ask(client, address, 8080).is_some());
+    let audited = || {
+        flows(
+            &world,
+            "eu-1",
+            &["--verdict", "audit", "--to", "shop/web-1"],
+        )
+    };
+    assert!(eventually(Duration::from_secs(5), || !audited().is_empty()));
+    let record = &audited()[0];
+    assert_eq!(record["event"], "start", "{record}");
+    assert_eq!(record["reason"], "ingressDenied", "{record}");
+    let policies = |node| world.status(node).expect("it answers")["policies"].clone();
+    let shown = policies("eu-1");
+    let policy = &shown[0];
+    assert_eq!(policy["name"], "shop/web", "{shown}");
+    assert_eq!(policy["state"], "audit", "{shown}");
+    assert_eq!(policy["rules"][0]["verdict"], "isolates", "{shown}");
+
     // A denied one has its reason and the rule, with the file.
     world.apply_everywhere("eu", "closed.yaml", CLOSED);
     assert!(world.ask(client, address, 8080).is_none());
@@ -134,6 +160,9 @@ fn flows_are_told_with_names_verdicts_rules_and_what_they_carried() {
         "{rule}"
     );
     assert!(rule.ends_with("closed.yaml:2)"), "{rule}");
+    let shown = policies("eu-1");
+    assert_eq!(shown[0]["state"], "enforced", "{shown}");
+    assert!(shown[0]["decided"].as_u64() >= Some(1), "{shown}");
     let none = flows(&world, "eu-1", &["--from", "nobody/at-all"]);
     assert!(none.is_empty());
 

@@ -99,6 +99,7 @@ impl Findings {
             node: String::new(),
             clusters: Vec::new(),
             keys: Vec::new(),
+            audit: false,
         });
         for (file, text) in files {
             let name = file.display().to_string();

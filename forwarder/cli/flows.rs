@@ -32,8 +32,8 @@ pub(super) struct Flows {
     /// Only to: the same, or svc:namespace/name
     #[arg(long, value_name = "WHO")]
     to: Option<String>,
-    /// Only those that may be, or may not
-    #[arg(long, value_name = "VERDICT", value_parser = ["allow", "deny"])]
+    /// Only those that may be, may not, or may only because policies are in audit mode
+    #[arg(long, value_name = "VERDICT", value_parser = ["allow", "deny", "audit"])]
     verdict: Option<String>,
     /// Only what happened like this
     #[arg(long, value_name = "EVENT", value_parser = ["start", "deny", "end"])]

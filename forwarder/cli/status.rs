@@ -51,6 +51,7 @@ fn write_all(report: &Report, text: &mut String) -> std::fmt::Result {
     workers(report, text)?;
     peers(report, text)?;
     services(report, text)?;
+    policies(report, text)?;
     sources(report, text)?;
     writeln!(text, "\nDROPS")?;
     for (reason, segments) in &report.drops {
@@ -214,6 +215,32 @@ fn services(report: &Report, text: &mut String) -> std::fmt::Result {
             let all = port.backends.len();
             writeln!(text, "{name:<25} {:<26} {used} (of {all})", port.frontend)?;
         }
+    }
+    Ok(())
+}
+
+/// So many policies are shown: those that have decided most.
+const POLICIES: usize = 12;
+
+fn policies(report: &Report, text: &mut String) -> std::fmt::Result {
+    if report.policies.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        text,
+        "\nPOLICY                                             STATE      HAS DECIDED"
+    )?;
+    let mut shown: Vec<_> = report.policies.iter().collect();
+    shown.sort_by_key(|policy| std::cmp::Reverse(policy.decided));
+    for policy in shown.iter().take(POLICIES) {
+        let name = format!("{} {}", policy.kind, policy.name);
+        writeln!(text, "{name:<50} {:<10} {}", policy.state, policy.decided)?;
+    }
+    if let Some(more) = shown.len().checked_sub(POLICIES).filter(|more| *more > 0) {
+        writeln!(
+            text,
+            "and {more} more, which --json has too, with their rules"
+        )?;
     }
     Ok(())
 }

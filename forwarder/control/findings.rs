@@ -27,7 +27,10 @@ pub(crate) fn findings(compiled: &Compiled) -> Vec<Finding> {
             grave: false,
         })
     });
-    of_files.flat_map(|status| of_object(status)).chain(skipped).collect()
+    of_files
+        .flat_map(|status| of_object(status))
+        .chain(skipped)
+        .collect()
 }
 
 /// What its text is refused for, each at its place; or else why it is not wholly in force.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use super::observe::{Observed, Silent, observe};
+use super::policies::{Policy, policies};
 use crate::crew::Member;
 use crate::explain::socket;
 use crate::mailbox::Answer;
@@ -43,6 +44,9 @@ pub struct Status {
     /// Flow records that are missing somewhere.
     #[serde(default)]
     pub flow_records: FlowRecords,
+    /// The own cluster's policies, and how often each has decided.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
     /// Objects that are not wholly in force, and why.
     pub objects: Vec<Object>,
     /// The host's rules.
@@ -278,6 +282,7 @@ pub(crate) fn status(control: &Control) -> Status {
                 ..service_port(service)
             })
             .collect(),
+        policies: policies(compiled),
         objects: objects(control),
         host: host(control),
         ..Status::default()

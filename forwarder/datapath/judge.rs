@@ -58,6 +58,13 @@ pub struct Judgement<'a> {
 }
 
 impl Judgement<'_> {
+    /// Why it would be denied, where it passes only because policies are in audit mode.
+    pub fn audited(&self) -> Option<Reason> {
+        let (question, decision) = self.asked.as_ref()?;
+        let reason = || reason(question.direction, decision);
+        decision.audited.then(reason)
+    }
+
     /// The identities of subject and peer; both are known when the verdict is to allow.
     pub fn identities(&self) -> Option<(Identity, Identity)> {
         Some((self.subject?.identity, self.peer?.identity))
@@ -208,12 +215,19 @@ impl Snapshot {
     ) -> Result<(), Reason> {
         let decision = self.policy.decide(question);
         *asked = Some((*question, decision));
-        match (decision.verdict, question.direction) {
-            (Verdict::Allow, _) => Ok(()),
-            (Verdict::Deny, _) if decision.refused => Err(Reason::PolicyRefused),
-            (Verdict::Deny, Direction::Egress) => Err(Reason::EgressDenied),
-            (Verdict::Deny, Direction::Ingress) => Err(Reason::IngressDenied),
+        match decision.verdict {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny => Err(reason(question.direction, &decision)),
         }
+    }
+}
+
+/// Why policies deny, or would if they were not in audit mode.
+fn reason(direction: Direction, decision: &Decision) -> Reason {
+    match direction {
+        _ if decision.refused => Reason::PolicyRefused,
+        Direction::Egress => Reason::EgressDenied,
+        Direction::Ingress => Reason::IngressDenied,
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Record {
 pub enum Event {
     /// It began, and passes.
     Began,
+    /// It began and passes, for the policies that would deny it for this reason are in audit mode.
+    Audited(Reason),
     /// It may not be. From one address to one port that is told once in 10 s.
     Denied(Reason),
     /// It passed, and is over.

@@ -54,6 +54,10 @@ impl Pass<'_> {
         denied: Option<Reason>,
     ) {
         let rule = judgement.asked.as_ref().and_then(|(_, said)| said.rule);
+        if let Some(rule) = rule {
+            self.snapshot.policy.count(rule);
+        }
+        let began = judgement.audited().map_or(Event::Began, Event::Audited);
         let event = match (past, denied) {
             (Past::Nothing, Some(reason)) => {
                 let key = Key {
@@ -69,13 +73,13 @@ impl Pass<'_> {
                 self.denied_by = rule;
                 return;
             }
-            (Past::Nothing, None) => Event::Began,
+            (Past::Nothing, None) => began,
             (Past::Kept(old) | Past::Released(old), None) => {
                 if past.continued(judgement).is_some() {
                     return;
                 }
                 self.flows.records.end(old, End::Moved);
-                Event::Began
+                began
             }
         };
         self.flows.records.push(Record {

@@ -6,7 +6,7 @@ use balance::State;
 use datapath::{Inquiry, Judgement, Reason, Route};
 use mesh::Compiled;
 use packet::{Address, Flow, Kind, protocol};
-use policy::{Decision, EntryVerdict, RuleId, RuleName};
+use policy::{Decision, RuleId, RuleName, Verdict};
 
 use super::answer::{Answer, End, Ends, Match};
 use super::directory::Directory;
@@ -178,6 +178,15 @@ impl Explainer {
             let numbers = numbers.unwrap_or_default();
             return format!("nobody knows the labels of identity {numbers}");
         }
+        if decision.audited {
+            let denied = Decision {
+                verdict: Verdict::Deny,
+                audited: false,
+                ..*decision
+            };
+            let why = self.of_policies(judgement, &denied);
+            return format!("it would be denied, but audit mode lets it pass: {why}");
+        }
         if decision.refused {
             return format!("a policy that governs {who} cannot be enforced, so nothing passes");
         }
@@ -281,16 +290,9 @@ impl Explainer {
 pub(super) const SHOWN: usize = 8;
 
 fn matching(name: &RuleName, decides: bool) -> Match {
-    let verdict = match name.verdict {
-        Some(EntryVerdict::Allow) => "allow",
-        Some(EntryVerdict::Deny) => "deny",
-        Some(EntryVerdict::Pass) => "pass",
-        None if name.refused.is_some() => "refused",
-        None => "isolates",
-    };
     Match {
         rule: name.to_string(),
-        verdict: verdict.to_owned(),
+        verdict: name.says().to_owned(),
         decides,
     }
 }

@@ -63,6 +63,7 @@ fn world(more: &str) -> Explainer {
             prefixes: prefixes.map(|p| p.parse().unwrap()).into(),
         }],
         keys: Vec::new(),
+        audit: false,
     });
     let own = "---\napiVersion: v1\nkind: Node\nmetadata: {name: eu-1}\n\
                spec: {podCIDRs: [10.1.0.0/24]}\n\

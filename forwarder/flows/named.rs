@@ -76,6 +76,7 @@ impl Named {
         let (address, to_port) = record.destination;
         let (event, verdict, reason) = match record.event {
             Event::Began => ("start", "allow", None),
+            Event::Audited(reason) => ("start", "audit", Some(reason)),
             Event::Denied(reason) => ("deny", "deny", Some(reason)),
             Event::Ended {
                 why: End::Cut(reason),

@@ -12,7 +12,8 @@ pub struct FlowRecord {
     pub node: String,
     /// `start`, `deny` or `end`. What one address is denied at one port is told once in 10 s.
     pub event: String,
-    /// `allow` or `deny`; of an end `deny` where a change has cut the flow.
+    /// `allow`, `deny`, or `audit` where it passes although a policy in audit mode denies it; of an
+    /// end `deny` where a change has cut the flow.
     pub verdict: String,
     /// `egress` where it leaves its source, `ingress` where it reaches its destination: a flow
     /// between two pods of one node is told of both.
@@ -29,7 +30,7 @@ pub struct FlowRecord {
     /// The service that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
-    /// Why it was denied, as the counters of drops call it.
+    /// Why it was denied, or would be, as the counters of drops call it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The policy rule that decided, with its file.

@@ -236,6 +236,8 @@ pub struct Policy {
     pub parts: Vec<Part>,
     /// Why it cannot be enforced, if it cannot.
     pub refused: Option<Refused>,
+    /// Annotation `policy.cilium.io/audit-mode`: what it denies passes, and is marked.
+    pub audit: bool,
 }
 
 /// Why a policy cannot be enforced: its pods are then denied in the directions that it governs.

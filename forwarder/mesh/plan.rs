@@ -70,6 +70,7 @@ impl Plan {
             id: known.settings.id,
             name: &known.settings.cluster,
             inventory: known.inventory,
+            audit: known.settings.audit,
         };
         let policies = self.policies.update(&own, known.touched, report);
         let churning = self.policies.churning();

@@ -111,6 +111,8 @@ pub(crate) struct Own<'a> {
     pub(crate) id: u8,
     pub(crate) name: &'a str,
     pub(crate) inventory: &'a Inventory,
+    /// Whether all of its policies are in audit mode.
+    pub(crate) audit: bool,
 }
 
 impl Own<'_> {
@@ -152,6 +154,7 @@ impl Own<'_> {
                 egress: part.egress,
             },
             refused,
+            audit: policy.audit || self.audit,
         }
     }
 

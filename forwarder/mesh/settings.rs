@@ -18,6 +18,8 @@ pub struct Settings {
     pub clusters: Vec<Scope>,
     /// The public keys of this node's lanes: nobody else may have them.
     pub keys: Vec<PublicKey>,
+    /// Whether all policies are in audit mode on this node.
+    pub audit: bool,
 }
 
 impl Settings {
@@ -34,6 +36,7 @@ impl Settings {
             node: config.node.clone(),
             clusters: config.clusters.iter().map(scope).collect(),
             keys,
+            audit: config.audit,
         }
     }
 }

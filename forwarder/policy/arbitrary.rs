@@ -149,15 +149,19 @@ fn policy() -> impl Strategy<Value = Policy> {
         vec(entry(), 0..4),
         any::<(bool, bool)>(),
         prop_oneof![9 => Just(None), 1 => Just(Some("it cannot be".to_string()))],
+        prop_oneof![3 => Just(false), 1 => Just(true)],
     )
-        .prop_map(|(subject, entries, (ingress, egress), refused)| Policy {
-            name: PolicyName::default(),
-            origin: String::new(),
-            subject,
-            entries,
-            isolates: Isolates { ingress, egress },
-            refused,
-        })
+        .prop_map(
+            |(subject, entries, (ingress, egress), refused, audit)| Policy {
+                name: PolicyName::default(),
+                origin: String::new(),
+                subject,
+                entries,
+                isolates: Isolates { ingress, egress },
+                refused,
+                audit,
+            },
+        )
 }
 
 fn entry() -> impl Strategy<Value = Entry> {

@@ -3,12 +3,13 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 
 use packet::Prefix;
 
 use crate::addresses::Addresses;
 use crate::sets::Sets;
-use crate::table::{Part, PolicyTable, PortSet, Rule};
+use crate::table::{Part, PolicyTable, PortSet, Roll, Rule};
 use crate::{
     Compiler, Direction, Entity, Entry, Identity, Labels, Peer, Peers, Policy, PortMatch, Ports,
     RuleName, Selector, Whose,
@@ -44,7 +45,7 @@ pub(crate) struct Piece {
     /// One for each entry.
     pub(crate) rules: Vec<Arc<Rule>>,
     /// Of the policy as a whole, for ingress and for egress; those of its entries follow.
-    pub(crate) names: Arc<[RuleName]>,
+    pub(crate) roll: Arc<Roll>,
 }
 
 impl Piece {
@@ -54,6 +55,7 @@ impl Piece {
             let part = Part {
                 policy: place,
                 number,
+                audit: policy.audit,
             };
             Arc::new(rule(part, entry, sets))
         });
@@ -63,7 +65,7 @@ impl Piece {
             subject: sets.enter(Vec::from([policy.subject.clone()])),
             governs: DIRECTIONS.map(|direction| policy.governs(direction)),
             rules,
-            names: names(&policy),
+            roll: Arc::new(roll(&policy)),
             policy,
         }
     }
@@ -80,11 +82,12 @@ impl Piece {
 /// In the order in which a policy as a whole has its two numbers.
 pub(crate) const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
-fn names(policy: &Policy) -> Arc<[RuleName]> {
+fn roll(policy: &Policy) -> Roll {
     let whole = RuleName {
         policy: Arc::new(policy.name.clone()),
         origin: policy.origin.as_str().into(),
         refused: policy.refused.as_deref().map(Arc::from),
+        audit: policy.audit,
         direction: Direction::Ingress,
         index: None,
         verdict: None,
@@ -105,7 +108,10 @@ fn names(policy: &Policy) -> Arc<[RuleName]> {
         });
         *count += 1;
     }
-    names.into()
+    Roll {
+        decided: names.iter().map(|_| AtomicU64::new(0)).collect(),
+        names,
+    }
 }
 
 fn rule(part: Part, entry: &Entry, sets: &mut Sets) -> Rule {

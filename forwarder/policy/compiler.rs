@@ -151,12 +151,12 @@ impl Compiler {
             known.map(|known| known.programs[direction]).collect()
         };
         let mut firsts = vec![0; self.piece_places.count as usize];
-        let mut names = Vec::with_capacity(self.pieces.len());
+        let mut rolls = Vec::with_capacity(self.pieces.len());
         let mut next = 0;
         for piece in &self.pieces {
             firsts[piece.place as usize] = next;
-            names.push((next, piece.names.clone()));
-            next += piece.names.len() as u32;
+            rolls.push((next, piece.roll.clone()));
+            next += piece.roll.names.len() as u32;
         }
         PolicyTable {
             identities: self.known.iter().map(|known| known.identity).collect(),
@@ -165,7 +165,7 @@ impl Compiler {
             programs: self.classes.programs.clone(),
             sets: self.sets.all().to_vec(),
             firsts,
-            names,
+            rolls,
         }
     }
 }
@@ -269,7 +269,9 @@ fn program(governing: &[&Piece], direction: Direction) -> Program {
         let whole = Part {
             policy: piece.place,
             number: direction as u32,
+            audit: piece.policy.audit,
         };
+        program.audit |= piece.policy.audit;
         if piece.policy.refused.is_some() {
             program.refusing.push(whole);
         }
@@ -299,6 +301,34 @@ mod tests {
     use super::*;
     use crate::arbitrary::world;
     use crate::reference;
+
+    #[test]
+    fn what_was_counted_stays_with_a_policy_that_others_change_around() {
+        let named = |name: &str, refused: Option<&str>| {
+            Arc::new(Policy {
+                name: crate::PolicyName {
+                    name: name.into(),
+                    ..Default::default()
+                },
+                refused: refused.map(Into::into),
+                ..Policy::default()
+            })
+        };
+        let mut compiler = Compiler::default();
+        let other = named("b", None);
+        let table = compiler.update(&[named("a", None), other.clone()], &[]);
+        for rule in [1, 2, 2] {
+            table.count(crate::RuleId(rule));
+        }
+        table.count(crate::RuleId(99));
+        let counts = |table: &PolicyTable| -> Vec<u64> { table.rules().map(|(_, n)| n).collect() };
+        assert_eq!(counts(&table), [0, 1, 2, 0]);
+        let changed = [named("a", Some("it cannot be")), other];
+        let table = compiler.update(&changed, &[]);
+        assert_eq!(counts(&table), [0, 0, 2, 0]);
+        let table = compiler.update(&changed[1..], &[]);
+        assert_eq!(counts(&table), [2, 0]);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]

@@ -106,6 +106,9 @@ pub struct Policy {
     /// Why it cannot be enforced, if it cannot. It then denies its subjects everything, before any
     /// other policy is asked, in the directions that it isolates or has entries of.
     pub refused: Option<String>,
+    /// Whether it is on trial: what it denies passes all the same, and is marked. What it allows is
+    /// allowed.
+    pub audit: bool,
 }
 
 impl Policy {

@@ -106,6 +106,9 @@ pub struct Decision {
     pub refused: bool,
     /// Whether it is denied because nobody knows the labels of one of the two identities.
     pub unknown: bool,
+    /// Whether it is allowed only because policies are in audit mode: everything else here says why
+    /// it would be denied.
+    pub audited: bool,
     /// What decided: the entry, or the first of the policies that refuse or isolate. `None` where
     /// no rule decided: nobody governs the subject, or an identity is not known.
     pub rule: Option<RuleId>,
@@ -128,6 +131,8 @@ pub struct RuleName {
     pub origin: Arc<str>,
     /// Why that cannot be enforced, if it cannot.
     pub refused: Option<Arc<str>>,
+    /// Whether the policy is in audit mode.
+    pub audit: bool,
     /// In which direction it speaks.
     pub direction: Direction,
     /// Its place among the policy's rules of that direction, from 0; `None` for the policy as a
@@ -135,6 +140,20 @@ pub struct RuleName {
     pub index: Option<u32>,
     /// What it says of what it matches; `None` for the policy as a whole.
     pub verdict: Option<EntryVerdict>,
+}
+
+impl RuleName {
+    /// What it says of what it matches, in a word: `allow`, `deny` or `pass`; of a policy as a whole
+    /// `isolates` or `refused`.
+    pub const fn says(&self) -> &'static str {
+        match self.verdict {
+            Some(EntryVerdict::Allow) => "allow",
+            Some(EntryVerdict::Deny) => "deny",
+            Some(EntryVerdict::Pass) => "pass",
+            None if self.refused.is_some() => "refused",
+            None => "isolates",
+        }
+    }
 }
 
 impl fmt::Display for RuleName {

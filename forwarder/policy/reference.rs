@@ -10,6 +10,9 @@
 //!    or Allow decides; a Pass skips the rest of its tier.
 //! 4. Behind the Normal tier, a subject that any policy isolates in this direction is denied.
 //! 5. Behind the Baseline tier, the flow is allowed.
+//! 6. What is denied so is asked once more, of the policies as they would be if those in audit mode
+//!    denied nothing: they neither refuse nor isolate, and have no entries that deny. If that allows
+//!    the flow, it is allowed, and audited. If not, it is denied for that reason.
 //!
 //! Sources: NetworkPolicy (networking.k8s.io/v1) and ClusterNetworkPolicy
 //! (policy.networking.k8s.io/v1alpha2) for tiers, Pass and isolation.
@@ -17,8 +20,8 @@
 use alloc::vec::Vec;
 
 use crate::{
-    Decision, Entity, Entry, EntryVerdict, Identity, Labels, Party, Peer, Peers, Policy, PortMatch,
-    Ports, Question, RuleId, Selector, Tier, Verdict, Whose,
+    Decision, Entity, Entry, EntryVerdict, Identity, Isolates, Labels, Party, Peer, Peers, Policy,
+    PortMatch, Ports, Question, RuleId, Selector, Tier, Verdict, Whose,
 };
 
 /// The decision on a flow.
@@ -58,6 +61,47 @@ fn judge(
     identities: &[(Identity, Labels)],
     question: &Question<'_>,
 ) -> (Decision, Vec<RuleId>) {
+    let (all, seen) = judge_alike(policies, identities, question);
+    if all.is_allowed() || all.unknown {
+        return (all, seen);
+    }
+    let enforced: Vec<Policy> = policies.iter().map(without_denials).collect();
+    let (decision, rules) = judge_alike(&enforced, identities, question);
+    if decision.is_allowed() {
+        let audited = Decision {
+            verdict: Verdict::Allow,
+            audited: true,
+            ..all
+        };
+        return (audited, seen);
+    }
+    let denied = Decision {
+        isolated: all.isolated,
+        ..decision
+    };
+    (denied, rules)
+}
+
+/// A policy in audit mode with all by which it would deny taken out; the numbers of rules stay.
+fn without_denials(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    if policy.audit {
+        policy.refused = None;
+        policy.isolates = Isolates::default();
+        let denying = |entry: &&mut Entry| entry.verdict == EntryVerdict::Deny;
+        for entry in policy.entries.iter_mut().filter(denying) {
+            entry.peers = Peers::Of(Vec::new());
+        }
+    }
+    policy
+}
+
+/// What policies say, whether they are in audit mode or not.
+fn judge_alike(
+    policies: &[Policy],
+    identities: &[(Identity, Labels)],
+    question: &Question<'_>,
+) -> (Decision, Vec<RuleId>) {
     let direction = question.direction;
     let subject = question.subject.endpoint.identity;
     let peer = question.peer.endpoint.identity;
@@ -73,6 +117,7 @@ fn judge(
         isolated: isolating().next().is_some(),
         refused: false,
         unknown: false,
+        audited: false,
         rule,
     };
 

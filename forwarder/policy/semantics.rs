@@ -8,6 +8,7 @@ use packet::protocol;
 
 use crate::*;
 
+mod audit;
 mod matching;
 mod order;
 
@@ -41,6 +42,7 @@ fn policy(entries: Vec<Entry>) -> Policy {
             egress: false,
         },
         refused: None,
+        audit: false,
     }
 }
 

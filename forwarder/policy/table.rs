@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addresses::Addresses;
 use crate::members::Members;
@@ -29,8 +30,17 @@ pub struct PolicyTable {
     pub(crate) sets: Vec<Members>,
     /// By place of a policy: the number of its first rule.
     pub(crate) firsts: Vec<u32>,
-    /// The names of each policy's rules, behind the number of the first; ascending.
-    pub(crate) names: Vec<(u32, Arc<[RuleName]>)>,
+    /// The rules of each policy for people, behind the number of the first; ascending.
+    pub(crate) rolls: Vec<(u32, Arc<Roll>)>,
+}
+
+/// The rules of one policy: what each is called, and how often it has decided. The counts are all
+/// that ever changes in a table, and every copy has the same: they go on as long as the policy stays
+/// as it is.
+#[derive(Debug)]
+pub(crate) struct Roll {
+    pub(crate) names: Vec<RuleName>,
+    pub(crate) decided: Vec<AtomicU64>,
 }
 
 /// All that governs a subject in one direction. It does not change when other policies do.
@@ -42,6 +52,8 @@ pub(crate) struct Program {
     pub(crate) isolating: Vec<Part>,
     /// By tier: entries in the order in which they are asked.
     pub(crate) tiers: [Vec<Arc<Rule>>; 3],
+    /// Whether any of these policies is in audit mode.
+    pub(crate) audit: bool,
 }
 
 /// A rule, wherever its policy stands among the others.
@@ -51,6 +63,25 @@ pub(crate) struct Part {
     pub(crate) policy: u32,
     /// The rule's number in that: the policy as a whole, for ingress and for egress, then entries.
     pub(crate) number: u32,
+    /// Whether the policy is in audit mode.
+    pub(crate) audit: bool,
+}
+
+/// Whose denials count.
+#[derive(Clone, Copy, PartialEq)]
+enum Denials {
+    /// All policies'.
+    All,
+    /// Those of policies that are not in audit mode.
+    Enforced,
+}
+
+/// What is found about a flow.
+enum Found {
+    Allows,
+    Denies,
+    /// A policy that cannot be enforced.
+    Refuses,
 }
 
 /// One entry.
@@ -99,15 +130,14 @@ enum Standing {
 impl PolicyTable {
     /// The decision on a flow. Neither allocates nor locks.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
-        let subject = self.standing(question.subject.endpoint.identity);
-        let peer = self.standing(question.peer.endpoint.identity);
-        let program = self.program(question.direction, subject);
-        let answer = |verdict, rule| Decision {
+        let (subject, peer, program) = self.parties(question);
+        let answer = |verdict, rule: Option<Part>| Decision {
             verdict,
             isolated: !program.isolating.is_empty(),
             refused: false,
             unknown: false,
-            rule,
+            audited: false,
+            rule: rule.map(|part| self.id(part)),
         };
         if subject == Standing::Unknown || peer == Standing::Unknown {
             return Decision {
@@ -115,45 +145,87 @@ impl PolicyTable {
                 ..answer(Verdict::Deny, None)
             };
         }
-        if let Some(&first) = program.refusing.first() {
-            return Decision {
-                refused: true,
-                ..answer(Verdict::Deny, Some(self.id(first)))
-            };
+        let decide = |denials| {
+            let (found, rule) = self.find(program, denials, peer, question);
+            match found {
+                Found::Allows => answer(Verdict::Allow, rule),
+                Found::Denies => answer(Verdict::Deny, rule),
+                Found::Refuses => Decision {
+                    refused: true,
+                    ..answer(Verdict::Deny, rule)
+                },
+            }
+        };
+        let all = decide(Denials::All);
+        if all.is_allowed() || !program.audit {
+            return all;
+        }
+        match decide(Denials::Enforced) {
+            allowed if allowed.is_allowed() => Decision {
+                verdict: Verdict::Allow,
+                audited: true,
+                ..all
+            },
+            denied => denied,
+        }
+    }
+
+    /// What is found first, by such policies, and the rule that says it.
+    fn find(
+        &self,
+        program: &Program,
+        denials: Denials,
+        peer: Standing,
+        question: &Question<'_>,
+    ) -> (Found, Option<Part>) {
+        let counts = |part: &&Part| denials == Denials::All || !part.audit;
+        if let Some(first) = program.refusing.iter().find(counts) {
+            return (Found::Refuses, Some(*first));
         }
         for tier in TIERS {
-            let mut matching = self.matching(program, tier, peer, question);
-            if let Some(rule) = matching.next() {
+            let rules = self.matching(program, tier, peer, question);
+            let mut rules =
+                rules.filter(|rule| rule.verdict != EntryVerdict::Deny || counts(&&rule.part));
+            if let Some(rule) = rules.next() {
                 match rule.verdict {
-                    EntryVerdict::Deny => return answer(Verdict::Deny, Some(self.id(rule.part))),
-                    EntryVerdict::Allow => return answer(Verdict::Allow, Some(self.id(rule.part))),
+                    EntryVerdict::Deny => return (Found::Denies, Some(rule.part)),
+                    EntryVerdict::Allow => return (Found::Allows, Some(rule.part)),
                     EntryVerdict::Pass => {}
                 }
             }
             if tier == Tier::Normal
-                && let Some(&first) = program.isolating.first()
+                && let Some(first) = program.isolating.iter().find(counts)
             {
-                return answer(Verdict::Deny, Some(self.id(first)));
+                return (Found::Denies, Some(*first));
             }
         }
-        answer(Verdict::Allow, None)
+        (Found::Allows, None)
     }
 
     /// The rules that matched a flow, as [`reference::explain`](crate::reference::explain) says.
     pub fn explain(&self, question: &Question<'_>) -> Vec<RuleId> {
-        let subject = self.standing(question.subject.endpoint.identity);
-        let peer = self.standing(question.peer.endpoint.identity);
+        let (subject, peer, program) = self.parties(question);
         if subject == Standing::Unknown || peer == Standing::Unknown {
             return Vec::new();
         }
-        let program = self.program(question.direction, subject);
-        if !program.refusing.is_empty() {
-            return program.refusing.iter().map(|part| self.id(*part)).collect();
+        let all = self.decide(question);
+        let denials = match all.is_allowed() {
+            true => Denials::All,
+            false => Denials::Enforced,
+        };
+        let counts = |part: &&Part| denials == Denials::All || !part.audit;
+        let refusing = program.refusing.iter().filter(counts);
+        let refusing: Vec<RuleId> = refusing.map(|part| self.id(*part)).collect();
+        if !refusing.is_empty() {
+            return refusing;
         }
         let mut seen = Vec::new();
         for tier in TIERS {
             let mut decided = false;
-            for rule in self.matching(program, tier, peer, question) {
+            let rules = self.matching(program, tier, peer, question);
+            for rule in
+                rules.filter(|rule| rule.verdict != EntryVerdict::Deny || counts(&&rule.part))
+            {
                 seen.push(self.id(rule.part));
                 match rule.verdict {
                     EntryVerdict::Deny | EntryVerdict::Allow => decided = true,
@@ -163,19 +235,51 @@ impl PolicyTable {
             if decided {
                 break;
             }
-            if tier == Tier::Normal && !program.isolating.is_empty() {
-                seen.extend(program.isolating.iter().map(|part| self.id(*part)));
+            let mut isolating = program.isolating.iter().filter(counts).peekable();
+            if tier == Tier::Normal && isolating.peek().is_some() {
+                seen.extend(isolating.map(|part| self.id(*part)));
                 break;
             }
         }
         seen
     }
 
+    /// Who the two ends are, and all that governs the subject.
+    fn parties(&self, question: &Question<'_>) -> (Standing, Standing, &Program) {
+        let subject = self.standing(question.subject.endpoint.identity);
+        let peer = self.standing(question.peer.endpoint.identity);
+        (subject, peer, self.program(question.direction, subject))
+    }
+
     /// What a rule of this table is called; `None` for a number of another table.
     pub fn rule(&self, rule: RuleId) -> Option<&RuleName> {
-        let behind = self.names.partition_point(|(first, _)| *first <= rule.0);
-        let (first, names) = self.names.get(behind.checked_sub(1)?)?;
-        names.get((rule.0 - first) as usize)
+        let (roll, place) = self.roll(rule)?;
+        roll.names.get(place)
+    }
+
+    /// Notes that a rule has decided about a flow.
+    pub fn count(&self, rule: RuleId) {
+        let decided = self
+            .roll(rule)
+            .and_then(|(roll, place)| roll.decided.get(place));
+        if let Some(decided) = decided {
+            decided.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All rules by number, with how often each has decided since its policy is as it is.
+    pub fn rules(&self) -> impl Iterator<Item = (&RuleName, u64)> {
+        let rolls = self.rolls.iter();
+        rolls.flat_map(|(_, roll)| {
+            let decided = roll.decided.iter().map(|n| n.load(Ordering::Relaxed));
+            roll.names.iter().zip(decided)
+        })
+    }
+
+    fn roll(&self, rule: RuleId) -> Option<(&Roll, usize)> {
+        let behind = self.rolls.partition_point(|(first, _)| *first <= rule.0);
+        let (first, roll) = self.rolls.get(behind.checked_sub(1)?)?;
+        Some((roll, (rule.0 - first) as usize))
     }
 
     fn id(&self, part: Part) -> RuleId {
@@ -309,7 +413,7 @@ mod tests {
     #[test]
     fn random_worlds_meet_every_way_to_decide() {
         let mut runner = TestRunner::deterministic();
-        let mut ways: BTreeMap<(bool, bool, bool, bool, Option<bool>), u32> = BTreeMap::new();
+        let mut ways: BTreeMap<[bool; 5], BTreeMap<Option<bool>, u32>> = BTreeMap::new();
         for _ in 0..400 {
             let world = world().new_tree(&mut runner).unwrap().current();
             let table = PolicyTable::compile(&world.policies, &world.identities);
@@ -318,33 +422,43 @@ mod tests {
                 let whole = decision
                     .rule
                     .map(|rule| table.rule(rule).unwrap().index.is_none());
-                let way = (
+                let way = [
                     decision.is_allowed(),
                     decision.isolated,
                     decision.refused,
                     decision.unknown,
-                    whole,
-                );
-                *ways.entry(way).or_default() += 1;
+                    decision.audited,
+                ];
+                *ways.entry(way).or_default().entry(whole).or_default() += 1;
             }
         }
-        for way in [
-            (true, false, false, false, None),         // by default
-            (true, false, false, false, Some(false)),  // by an entry
-            (true, true, false, false, Some(false)),   // by an entry, against isolation
-            (false, false, false, false, Some(false)), // by an entry
-            (false, true, false, false, Some(false)),  // by an entry, although isolated too
-            (false, true, false, false, Some(true)),   // by isolation
-            (false, false, true, false, Some(true)),   // by refusal alone
-            (false, true, true, false, Some(true)),    // by refusal
-            (false, false, false, true, None),         // nobody knows the peer
-            (false, true, false, true, None),          // nobody knows the peer, isolated
-        ] {
+        let expected = [
+            ("", None),          // allowed by default
+            ("", Some(false)),   // by an entry
+            ("i", Some(false)),  // by an entry, against isolation
+            ("d", Some(false)),  // denied by an entry
+            ("di", Some(false)), // by an entry, although isolated too
+            ("di", Some(true)),  // by isolation
+            ("dr", Some(true)),  // by refusal alone
+            ("dir", Some(true)), // by refusal
+            ("du", None),        // nobody knows the peer
+            ("diu", None),       // nobody knows the peer, isolated
+            ("a", Some(false)),  // would be denied by an entry
+            ("ia", Some(false)), // by an entry, although isolated too
+            ("ia", Some(true)),  // by isolation
+            ("ra", Some(true)),  // by refusal alone
+            ("ira", Some(true)), // by refusal
+        ];
+        for (letters, whole) in expected {
+            let has = |letter| letters.contains(letter);
+            let way = [!has('d'), has('i'), has('r'), has('u'), has('a')];
+            let count = ways.get(&way).and_then(|by| by.get(&whole));
             assert!(
-                ways.get(&way).is_some_and(|n| *n >= 20),
-                "{way:?}: {ways:?}"
+                count.is_some_and(|n| *n >= 20),
+                "{letters} {whole:?}: {ways:?}"
             );
         }
-        assert_eq!(ways.len(), 10, "{ways:?}");
+        let all: usize = ways.values().map(BTreeMap::len).sum();
+        assert_eq!(all, expected.len(), "{ways:?}");
     }
 }

@@ -462,6 +462,7 @@ pub fn settings(node: usize, keys: &[Vec<PublicKey>]) -> mesh::Settings {
         node: node_name(node),
         clusters: others.map(scope).collect(),
         keys: keys[node].clone(),
+        audit: false,
     }
 }
 

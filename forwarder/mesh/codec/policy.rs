@@ -56,8 +56,10 @@ impl Draft<'_> {
 
 /// Reads a policy, whatever there is to say against it.
 pub(super) fn read(kind: Kind, file: &str, tree: &Tree, metadata: Metadata) -> Object {
+    let mut reader = Reader::new(file);
+    let audit = audit(&mut reader, metadata.annotation(AUDIT));
     let mut draft = Draft {
-        reader: Reader::new(file),
+        reader,
         refusals: Refusals::default(),
         clusterwide: kind.clusterwide,
         namespace: metadata.namespace,
@@ -82,7 +84,24 @@ pub(super) fn read(kind: Kind, file: &str, tree: &Tree, metadata: Metadata) -> O
             })
             .collect(),
         refused,
+        audit,
     })
+}
+
+/// The annotation by which a policy is on trial. (Cilium has that mode for whole nodes and for
+/// endpoints; there the option is called `policy-audit-mode`.)
+const AUDIT: &str = "policy.cilium.io/audit-mode";
+
+fn audit(reader: &mut Reader<'_>, annotation: Option<(&str, Place)>) -> bool {
+    match annotation {
+        None | Some(("false" | "", _)) => false,
+        Some(("true", _)) => true,
+        Some((other, at)) => {
+            let message = format!("`{AUDIT}` cannot be {other:?}");
+            reader.complain(at, message, "write \"true\" or \"false\"");
+            false
+        }
+    }
 }
 
 /// A part of a refused policy. One from which no direction can be read governs both.

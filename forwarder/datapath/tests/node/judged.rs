@@ -35,6 +35,7 @@ pub(crate) fn only(subject: &str, allowed: &str, direction: Direction) -> Policy
             egress: direction == Direction::Egress,
         },
         refused: None,
+        audit: false,
     }
 }
 

@@ -43,6 +43,7 @@ fn settings() -> Settings {
             prefixes: prefixes.map(|p| p.parse().unwrap()).into(),
         }],
         keys: vec![PublicKey::from_bytes([1; 32])],
+        audit: false,
     }
 }
 

@@ -159,6 +159,7 @@ impl View {
             node: node.into(),
             clusters: Vec::new(),
             keys: vec![PublicKey::from_bytes([key_of(node); 32])],
+            audit: false,
         });
         let compiled = world.compile();
         let mut view = View { world, compiled };
