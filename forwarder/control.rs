@@ -5,6 +5,7 @@ pub(crate) mod findings;
 pub mod host;
 mod intake;
 mod last_good;
+mod numbers;
 mod observe;
 pub(crate) mod policies;
 pub mod report;
@@ -31,6 +32,7 @@ use crate::node;
 use findings::Finding;
 use host::{Host, HostError};
 use intake::Intake;
+use numbers::Numbers;
 use server::{Request, Server, ServerError};
 use sources::{Seen, Watch};
 
@@ -79,6 +81,7 @@ pub struct Control {
     pub(crate) config: Config,
     pub(crate) intake: Intake,
     pub(crate) world: World,
+    numbers: Numbers,
     pub(crate) compiled: Arc<Compiled>,
     /// The workers; nobody before [`Control::run`].
     pub(crate) crew: Crew,
@@ -109,12 +112,16 @@ impl Control {
             world.apply(event);
         }
         world.apply(Event::Loaded);
+        let mut numbers = Numbers::load(&config.state_dir);
+        world.remember(numbers.kept());
         let compiled = world.compile();
+        numbers.keep(&compiled.identities);
         let found = findings::log_new(&compiled, &BTreeSet::new());
         Ok(Control {
             config,
             intake,
             world,
+            numbers,
             compiled,
             crew: Crew::nobody(),
             mtu: Arc::default(),
@@ -166,6 +173,7 @@ impl Control {
             self.world.apply(event);
         }
         self.compiled = self.world.compile();
+        self.numbers.keep(&self.compiled.identities);
         self.host = Some(Host::install(self.plan()).await?);
         self.publish();
         tracing::info!(
@@ -260,6 +268,8 @@ impl Control {
         if moved {
             self.follow_wire().await;
         }
+        // Last: it is for the next start, and nobody waits for it.
+        self.numbers.keep(&self.compiled.identities);
     }
 
     /// Makes a worker anew. It judges before the host's rules lead to it, as everywhere.

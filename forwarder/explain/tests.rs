@@ -281,10 +281,10 @@ fn an_answer_fits_a_terminal_and_says_each_step() {
     let expected = "\
 ALLOW  shop/front to shop/back, 80/TCP
 
-  from     shop/front (10.1.0.1), identity 65538: app=front; service account
+  from     shop/front (10.1.0.1), identity 120979: app=front; service account
            default; namespace shop; cluster eu
   service  shop/back (10.101.0.1:80), to one of 10.1.1.1:8080
-  to       shop/back (10.1.1.1:8080), identity 65537: app=back; service account
+  to       shop/back (10.1.1.1:8080), identity 73154: app=back; service account
            default; namespace shop; cluster eu
   egress   allow: shop/front is not isolated, and no rule denies it
   ingress  allow: a rule allows it; shop/back is isolated

@@ -4,10 +4,10 @@
 //! DENY   shop/guest to shop/orders, 80/TCP
 //!        ingressDenied: no policy allows the destination to receive this
 //!
-//!   from     shop/guest (10.1.0.13), identity 65538: app=guest; namespace shop
+//!   from     shop/guest (10.1.0.13), identity 65912: app=guest; namespace shop
 //!   service  shop/orders (10.101.0.10:80), to one of 10.1.0.11:8080,
 //!            10.1.0.12:8080
-//!   to       shop/orders-0 (10.1.0.11:8080), identity 65539: app=orders;
+//!   to       shop/orders-0 (10.1.0.11:8080), identity 98021: app=orders;
 //!            namespace shop
 //!   egress   allow: shop/guest is not isolated, and no rule denies it
 //!   ingress  deny: shop/orders-0 is isolated, and no rule allows it

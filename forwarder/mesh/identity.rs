@@ -1,13 +1,26 @@
 //! Numbers for sets of labels.
 //!
-//! A number is an index and means something on this node only, but while it is known it never
-//! changes its meaning: flows remember it. So new sets are numbered when they are first compiled,
-//! in the order of their labels, whatever the order of the events before; and a number that is not
-//! used any more is given away again only when a cluster has run out of fresh ones.
+//! The labels are the identity, and its number is an index. But people meet the number in logs and
+//! flow records, so it should be the same after a restart, and on every node that knows the same
+//! pods. It begins with a number that follows from the labels alone; where another set has that
+//! already, it is the next one that is free. Who came first can differ between two nodes, so for the
+//! few sets that meet there (of 2,000 in one cluster about 30) the number can, too: on one node what
+//! had a number before a restart takes it over.
+//!
+//! While a number is known it never changes its meaning: flows remember it. One that is not used any
+//! more is given away again only when a cluster has run out of others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
 
 use policy::{Identity, Labels};
+use siphasher::sip::SipHasher24;
+
+/// A cluster's numbers, as Cilium gives them: those under 256 are reserved in every cluster.
+const FIRST: u16 = 256;
+
+/// So many sets of labels a cluster can have in use at once.
+const SETS_MAX: usize = (u16::MAX - FIRST) as usize + 1;
 
 /// The numbers of all clusters.
 #[derive(Debug, Default)]
@@ -19,15 +32,24 @@ pub(crate) struct Numbers {
 struct ClusterNumbers {
     by_labels: BTreeMap<Labels, u16>,
     taken: BTreeSet<u16>,
-    /// The number that was given last; 0 is never given.
-    last: u16,
 }
 
-/// So many sets of labels a cluster can have in use at once.
-const SETS_MAX: usize = u16::MAX as usize;
-
 impl Numbers {
+    /// Takes over a number from before a restart. One that no cluster can have does not count, nor
+    /// one that means something already, nor another one for labels that have one.
+    pub(crate) fn remember(&mut self, identity: Identity, labels: Labels) {
+        let number = identity.0 as u16;
+        let Some(cluster) = identity.cluster().filter(|_| number >= FIRST) else {
+            return;
+        };
+        let numbers = self.clusters.entry(cluster).or_default();
+        if !numbers.by_labels.contains_key(&labels) && numbers.taken.insert(number) {
+            numbers.by_labels.insert(labels, number);
+        }
+    }
+
     /// The identity of a cluster's set of labels; none if all numbers mean sets that are in use.
+    /// Of several that are new the one whose labels come first must be asked for first.
     pub(crate) fn number(
         &mut self,
         cluster: u8,
@@ -52,52 +74,129 @@ impl ClusterNumbers {
         if self.taken.len() >= SETS_MAX {
             return None;
         }
-        // Onwards from the last one, so that a number rests long before it means something else.
-        loop {
-            self.last = self.last.wrapping_add(1);
-            if self.last != 0 && !self.taken.contains(&self.last) {
-                break;
-            }
+        let mut number = preferred(labels);
+        while !self.taken.insert(number) {
+            number = number.checked_add(1).unwrap_or(FIRST);
         }
-        self.taken.insert(self.last);
-        self.by_labels.insert(labels.clone(), self.last);
-        Some(self.last)
+        self.by_labels.insert(labels.clone(), number);
+        Some(number)
     }
+}
+
+/// Where a set begins to look for a number. There is nothing to keep secret: the key is zero.
+fn preferred(labels: &Labels) -> u16 {
+    let mut hasher = SipHasher24::new();
+    for (key, value) in labels.iter() {
+        for text in [key, value] {
+            hasher.write(text.as_bytes());
+            // Ends a text, so that no two sets are read as one.
+            hasher.write(&[0]);
+        }
+    }
+    FIRST + (hasher.finish() % SETS_MAX as u64) as u16
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn number(numbers: &mut Numbers, cluster: u8, app: &str, used: &[&str]) -> Option<u32> {
-        let in_use = |labels: &Labels| used.iter().any(|app| labels.value("app") == Some(app));
-        let labels = Labels::from_iter([("app", app)]);
-        let identity = numbers.number(cluster, &labels, in_use)?;
-        Some(identity.0)
+    fn labels(app: &str) -> Labels {
+        Labels::from_iter([("app", app)])
+    }
+
+    /// Nobody is in use.
+    fn number(numbers: &mut Numbers, cluster: u8, app: &str) -> u32 {
+        let identity = numbers.number(cluster, &labels(app), |_| false);
+        identity.expect("there are some left").0
+    }
+
+    /// Two apps that begin at the same number.
+    fn rivals() -> [String; 2] {
+        let mut seen = BTreeMap::new();
+        (0..)
+            .find_map(|n: u32| {
+                let app = n.to_string();
+                let other = seen.insert(preferred(&labels(&app)), app.clone())?;
+                Some([other, app])
+            })
+            .expect("there are fewer numbers than apps")
     }
 
     #[test]
-    fn a_number_carries_its_cluster_and_keeps_its_meaning() {
-        let mut numbers = Numbers::default();
-        for (cluster, app, expected) in [
-            (3, "b", 0x30001),
-            (3, "a", 0x30002),
-            (1, "b", 0x10001),
-            (3, "c", 0x30003),
-            (3, "b", 0x30001),
-        ] {
-            assert_eq!(number(&mut numbers, cluster, app, &[]), Some(expected));
+    fn a_number_follows_from_the_labels_and_lies_in_its_clusters_range() {
+        // By another SipHash, and fixed: nodes of other versions must come to the same.
+        for (cluster, app, expected) in [(3, "a", 0x3ae88), (3, "b", 0x3fc1d), (1, "a", 0x1ae88)] {
+            let identity = number(&mut Numbers::default(), cluster, app);
+            assert_eq!(identity, expected, "{cluster} {app}");
+            assert!(Identity(identity).is_within(cluster));
         }
+    }
+
+    #[test]
+    fn a_number_keeps_its_meaning_while_others_come() {
+        let mut numbers = Numbers::default();
+        let apps: Vec<String> = (0..5_000).map(|n| n.to_string()).collect();
+        let first: Vec<u32> = apps
+            .iter()
+            .map(|app| number(&mut numbers, 1, app))
+            .collect();
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), apps.len());
+        let again: Vec<u32> = apps
+            .iter()
+            .map(|app| number(&mut numbers, 1, app))
+            .collect();
+        assert_eq!(first, again);
+    }
+
+    #[test]
+    fn what_had_a_number_before_a_restart_takes_it_over() {
+        let [one, other] = rivals();
+        let mut before = Numbers::default();
+        let (of_one, of_other) = (number(&mut before, 1, &one), number(&mut before, 1, &other));
+        assert_ne!(of_one, of_other);
+        // After the restart the other one comes first, or comes alone.
+        let mut after = Numbers::default();
+        after.remember(Identity(of_one), labels(&one));
+        after.remember(Identity(of_other), labels(&other));
+        assert_eq!(number(&mut after, 1, &other), of_other);
+        assert_eq!(number(&mut after, 1, &one), of_one);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_not_remembered() {
+        let mut numbers = Numbers::default();
+        let of_a = number(&mut Numbers::default(), 1, "a");
+        for no_number in [0, 2, 255, 0x1_0000, 0x1_00ff, 0x100_0100] {
+            numbers.remember(Identity(no_number), labels("a"));
+        }
+        numbers.remember(Identity(of_a), labels("b"));
+        // Taken by b now; and b has one.
+        numbers.remember(Identity(of_a), labels("a"));
+        numbers.remember(Identity(of_a + 7), labels("b"));
+        assert_eq!(number(&mut numbers, 1, "b"), of_a);
+        assert_eq!(number(&mut numbers, 1, "a"), of_a + 1);
     }
 
     #[test]
     fn a_cluster_that_runs_out_of_numbers_takes_those_that_nobody_uses() {
         let mut numbers = Numbers::default();
         for n in 0..SETS_MAX {
-            number(&mut numbers, 1, &format!("{n:05}"), &[]);
+            number(&mut numbers, 1, &format!("{n}"));
         }
-        let kept = ["00007", "new"];
-        assert_eq!(number(&mut numbers, 1, "new", &kept), Some(0x10001));
-        assert_eq!(number(&mut numbers, 1, "00007", &kept), Some(0x10008));
+        let kept = number(&mut numbers, 1, "7");
+        let used = [labels("7"), labels("new")];
+        let new = numbers.number(1, &labels("new"), |labels| used.contains(labels));
+        assert_ne!(new, None);
+        assert_eq!(number(&mut numbers, 1, "7"), kept);
+        assert!(numbers.clusters[&1].by_labels.len() == 2);
+    }
+
+    #[test]
+    fn a_cluster_that_uses_all_its_numbers_has_none_left() {
+        let mut numbers = Numbers::default();
+        for n in 0..SETS_MAX {
+            number(&mut numbers, 1, &format!("{n}"));
+        }
+        assert_eq!(numbers.number(1, &labels("new"), |_| true), None);
     }
 }

@@ -63,6 +63,11 @@ struct NodeChange {
 }
 
 impl Plan {
+    /// Takes over the number of a set of labels from before a restart.
+    pub(crate) fn remember(&mut self, identity: Identity, labels: Labels) {
+        self.numbers.remember(identity, labels);
+    }
+
     /// Follows what has happened; returns whether workers can see it.
     pub(crate) fn update(&mut self, known: &Known<'_>, report: &mut Report) -> bool {
         let nodes = self.update_nodes(known, report);

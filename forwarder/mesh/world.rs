@@ -104,6 +104,14 @@ impl World {
         }
     }
 
+    /// Takes over the numbers that sets of labels had before a restart. What means something already
+    /// stays, so this comes before the first [`World::compile`].
+    pub fn remember(&mut self, identities: &[(Identity, Labels)]) {
+        for (identity, labels) in identities {
+            self.plan.remember(*identity, labels.clone());
+        }
+    }
+
     /// Takes notice of something. The order of events about different things does not matter.
     pub fn apply(&mut self, event: Event) {
         match event {

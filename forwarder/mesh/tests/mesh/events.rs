@@ -118,6 +118,17 @@ fn an_identity_keeps_its_number_while_others_come_and_go() {
     assert!(m.is_within(1));
 }
 
+#[test]
+fn two_nodes_number_the_same_labels_alike_whoever_else_they_have_seen() {
+    let text = pod("x", "m", "eu-1", "10.1.0.3", "app: m");
+    let (mut one, mut other) = (Mesh::new(), Mesh::new());
+    one.write(1, "m.yaml", &text);
+    other.write(1, "a.yaml", &pod("x", "a", "eu-1", "10.1.0.4", "app: a"));
+    other.write(1, "m.yaml", &text);
+    other.write(1, "a.yaml", "");
+    assert_eq!(one.last.identities, other.last.identities);
+}
+
 /// The files of a small mesh.
 fn files() -> Vec<(u8, &'static str, String)> {
     let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: w, namespace: x, annotations: {service.cilium.io/global: \"true\"}}\nspec: {clusterIP: 10.96.0.1, selector: {app: a}, ports: [{port: 80}]}\n";

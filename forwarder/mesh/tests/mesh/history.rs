@@ -454,5 +454,10 @@ proptest! {
             }
             last = Some((meaning, snapshot, known.loaded));
         }
+        // After a restart even the numbers are the same.
+        let identities = world.compile().identities.clone();
+        let mut restarted = known.world();
+        restarted.remember(&identities);
+        prop_assert_eq!(&restarted.compile().identities, &identities);
     }
 }
