@@ -60,7 +60,11 @@ def start(lab, text, flows):
         lab.start(node)
     client, server = lab.pod("eu-1/client"), lab.pod("us-1/server")
     # What nobody reads is not answered by errors, which would be the load.
-    drop = "table inet quiet { chain input { type filter hook input priority 0; udp dport 10000-60000 drop; } }"
+    drop = """
+        table inet quiet {
+            chain input { type filter hook input priority 0; udp dport 10000-60000 drop; }
+        }
+    """
     done = subprocess.run(["ip", "netns", "exec", server.namespace, "nft", "-f", "-"], input=drop, text=True, capture_output=True)
     if done.returncode:
         raise Failed(f"nft: {done.stderr.strip()}")
