@@ -40,11 +40,6 @@ impl<T> Ring<T> {
         self.0.pop()
     }
 
-    /// How many items it takes; others may put some in meanwhile.
-    pub(crate) fn room(&self) -> usize {
-        self.0.capacity() - self.0.len()
-    }
-
     /// Whether nothing is in it.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

@@ -375,11 +375,8 @@ impl<E: Engine> Worker<E> {
             return;
         };
         let unix_ns = self.now.unix_ns;
-        for record in self.forwarder.take_records(flows.room()) {
-            // Nobody else puts anything into this ring.
-            let pushed = flows.push(Told { record, unix_ns });
-            debug_assert!(pushed.is_ok());
-        }
+        self.forwarder
+            .hand_over_records(|record| flows.push(Told { record, unix_ns }).is_ok());
     }
 }
 

@@ -45,10 +45,8 @@ impl LastGood {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        // No manifest has this ending, so a copy that was cut short is never taken for one.
-        let beside = path.with_extension("part");
-        std::fs::write(&beside, text)?;
-        std::fs::rename(&beside, &path)
+        // No manifest has the ending of a part, so a copy that was cut short is never taken for one.
+        write_whole(&path, text.as_bytes())
     }
 
     /// Forgets a file that is gone.
@@ -87,6 +85,14 @@ impl LastGood {
     fn path(&self, cluster: u8, file: &str) -> PathBuf {
         self.directory.join(cluster.to_string()).join(file)
     }
+}
+
+/// Writes a file beside its place, with the ending `part`, and moves it there: who reads finds all or
+/// nothing.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("part");
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(&beside, path)
 }
 
 #[cfg(test)]

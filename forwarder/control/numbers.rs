@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use policy::{Identity, Labels};
 use serde::{Deserialize, Serialize};
 
+use super::last_good::write_whole;
+
 /// The file `stateDir/identities.json`, with the identities that are in use.
 #[derive(Debug)]
 pub(super) struct Numbers {
@@ -71,7 +73,6 @@ impl Numbers {
         }
     }
 
-    /// Written beside and moved into place, so that a reader finds all or nothing.
     fn write(&self, identities: &[(Identity, Labels)]) -> std::io::Result<()> {
         let text = |text: &str| text.to_owned();
         let lines = identities.iter().map(|(identity, labels)| Line {
@@ -79,9 +80,7 @@ impl Numbers {
             labels: labels.iter().map(|(k, v)| (text(k), text(v))).collect(),
         });
         let bytes = serde_json::to_vec(&lines.collect::<Vec<_>>())?;
-        let beside = self.path.with_extension("part");
-        std::fs::write(&beside, bytes)?;
-        std::fs::rename(&beside, &self.path)
+        write_whole(&self.path, &bytes)
     }
 }
 

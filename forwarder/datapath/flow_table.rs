@@ -186,11 +186,6 @@ impl FlowTable {
         }
     }
 
-    /// Whether a denial of this flow is to be told now.
-    pub(crate) fn is_news(&mut self, key: Key, now: Time) -> bool {
-        self.records.is_news(key, now)
-    }
-
     /// How many conversations it holds.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()

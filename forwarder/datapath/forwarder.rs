@@ -285,9 +285,10 @@ impl Forwarder {
         self.flows.len()
     }
 
-    /// Gives away what is to be told of flows, at most so many, oldest first.
-    pub fn take_records(&mut self, most: usize) -> impl Iterator<Item = Record> + '_ {
-        self.flows.records.take(most)
+    /// Gives what is to be told of flows to `take`, oldest first, until that has no room for one: it
+    /// waits, with all behind it.
+    pub fn hand_over_records(&mut self, take: impl FnMut(Record) -> bool) {
+        self.flows.records.hand_over(take);
     }
 
     /// How many records found no room.

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 
 use balance::{Backend, Frontend, Service};
-use packet::{Address, Flow, Kind, protocol};
+use packet::{Address, Flow, Kind, icmp_type};
 use policy::{Decision, Direction, Endpoint, Identity, Party, Question, Verdict};
 
 use crate::{Reason, Route, Side, Snapshot};
@@ -26,14 +26,10 @@ pub struct Inquiry {
 impl Inquiry {
     /// What a rule can ask for of a packet to this port.
     fn named(&self, port: u16) -> Option<u16> {
-        let v4 = self.flow.protocol == protocol::ICMP;
         match self.kind {
             Kind::Tcp | Kind::Udp | Kind::Sctp => Some(port),
-            Kind::EchoRequest => Some(if v4 { 8 } else { 128 }),
-            Kind::EchoReply => Some(if v4 { 0 } else { 129 }),
-            Kind::Icmp(kind) => Some(u16::from(kind)),
             // An error is judged by the flow that it quotes.
-            Kind::IcmpError | Kind::Other | Kind::Unreadable => None,
+            kind => icmp_type(self.flow.protocol, kind).map(u16::from),
         }
     }
 }

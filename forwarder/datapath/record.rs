@@ -222,13 +222,18 @@ impl Records {
         true
     }
 
-    /// Gives away at most so many, oldest first.
-    pub(crate) fn take(&mut self, most: usize) -> impl Iterator<Item = Record> + '_ {
-        let taken = most.min(self.waiting.len());
-        if taken == self.waiting.len() && taken > 0 {
-            self.accounts.fill(0);
+    /// Gives what waits to `take`, oldest first, until that has no room for one.
+    pub(crate) fn hand_over(&mut self, mut take: impl FnMut(Record) -> bool) {
+        if self.waiting.is_empty() {
+            return;
         }
-        self.waiting.drain(..taken)
+        while let Some(record) = self.waiting.front() {
+            if !take(*record) {
+                return;
+            }
+            self.waiting.pop_front();
+        }
+        self.accounts.fill(0);
     }
 
     /// How many found no room.
@@ -263,6 +268,19 @@ mod tests {
         }
     }
 
+    /// What a ring with so much room takes.
+    fn taken(records: &mut Records, room: usize) -> Vec<Record> {
+        let mut taken = Vec::new();
+        records.hand_over(|record| {
+            let fits = taken.len() < room;
+            if fits {
+                taken.push(record);
+            }
+            fits
+        });
+        taken
+    }
+
     #[test]
     fn records_are_given_in_order_and_those_without_room_are_counted() {
         let mut records = Records::new(1, (1, 2));
@@ -277,15 +295,19 @@ mod tests {
             records.push(from(source));
         }
         assert_eq!(records.lost(), 3);
-        let first = records.take(100).map(|r| r.flow.source_port);
+        let first = taken(&mut records, 100)
+            .into_iter()
+            .map(|r| r.flow.source_port);
         assert!(first.eq(0..100));
-        let rest = records.take(usize::MAX).map(|r| r.flow.source_port);
+        let rest = taken(&mut records, usize::MAX)
+            .into_iter()
+            .map(|r| r.flow.source_port);
         assert!(rest.eq(100..all));
         records.push(record(7));
-        assert_eq!(records.take(9).count(), 1, "there is room again");
+        assert_eq!(taken(&mut records, 9).len(), 1, "there is room again");
         let mut none = Records::new(0, (1, 2));
         none.push(record(1));
-        assert_eq!((none.take(9).count(), none.lost()), (0, 0));
+        assert_eq!((taken(&mut none, 9).len(), none.lost()), (0, 0));
     }
 
     #[test]
@@ -298,7 +320,7 @@ mod tests {
         other.flow.source = Address::from_v4([10, 9, 9, 9]);
         records.push(other);
         assert_eq!(records.lost(), 10_000 - ROOM as u64 / 2);
-        let last = records.take(usize::MAX).last().expect("records");
+        let last = taken(&mut records, usize::MAX).pop().expect("records");
         assert_eq!(last.flow.source, other.flow.source);
     }
 

@@ -64,7 +64,7 @@ impl Pass<'_> {
                     flow: inquiry.flow,
                     side,
                 };
-                if !self.flows.is_news(key, self.now.time) {
+                if !self.flows.records.is_news(key, self.now.time) {
                     return;
                 }
                 Event::Denied(reason)

@@ -182,13 +182,7 @@ impl Directory {
     }
 
     pub(super) fn name(&self, endpoint: Option<&Arc<Endpoint>>) -> String {
-        String::from(match endpoint {
-            None => "unknown",
-            Some(endpoint) => match (endpoint.name.as_str(), endpoint.identity.reserved_name()) {
-                ("", Some(reserved)) => reserved,
-                (name, _) => name,
-            },
-        })
+        String::from(endpoint.map_or("unknown", |endpoint| endpoint.called()))
     }
 
     /// What is served at a cluster IP.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use balance::{Frontend, Service};
 use datapath::{End, Event, Side};
-use packet::{Address, Kind, protocol};
+use packet::{Address, Kind, icmp_type, protocol};
 use policy::{Endpoint, Identity, RuleName};
 
 use super::Told;
@@ -64,7 +64,10 @@ impl Named {
         let party = |address: Address, port, endpoint: &Option<Arc<Endpoint>>| {
             let cluster = endpoint.as_ref().and_then(|e| e.cluster);
             Party {
-                name: name(endpoint.as_deref()),
+                name: endpoint
+                    .as_ref()
+                    .map_or("unknown", |e| e.called())
+                    .to_owned(),
                 cluster: cluster.and_then(|id| clusters.get(&id).cloned()),
                 address: address.to_string(),
                 port,
@@ -94,7 +97,7 @@ impl Named {
                 Side::In => "ingress".to_owned(),
             },
             protocol: protocol_name(flow.protocol),
-            icmp_type: icmp_type(record.kind, flow.protocol),
+            icmp_type: icmp_type(flow.protocol, record.kind),
             from: party(flow.source, port(flow.source_port), &self.source),
             to: party(address, port(to_port), &self.destination),
             service: self.service.as_ref().map(|service| ServiceName {
@@ -138,17 +141,6 @@ fn ended(event: &Event) -> Option<Ended> {
     })
 }
 
-fn name(endpoint: Option<&Endpoint>) -> String {
-    let Some(endpoint) = endpoint else {
-        return "unknown".to_owned();
-    };
-    match (endpoint.name.as_str(), endpoint.identity.reserved_name()) {
-        ("", Some(reserved)) => reserved.to_owned(),
-        ("", None) => "unknown".to_owned(),
-        (name, _) => name.to_owned(),
-    }
-}
-
 /// As Kubernetes calls it; by its number where that has no name for it.
 fn protocol_name(number: u8) -> String {
     match number {
@@ -158,15 +150,5 @@ fn protocol_name(number: u8) -> String {
         protocol::ICMP => "ICMP".to_owned(),
         protocol::ICMPV6 => "ICMPv6".to_owned(),
         other => other.to_string(),
-    }
-}
-
-fn icmp_type(kind: Kind, number: u8) -> Option<u8> {
-    let v4 = number == protocol::ICMP;
-    match kind {
-        Kind::EchoRequest => Some(if v4 { 8 } else { 128 }),
-        Kind::EchoReply => Some(if v4 { 0 } else { 129 }),
-        Kind::Icmp(kind) => Some(kind),
-        _ => None,
     }
 }

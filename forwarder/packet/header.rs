@@ -351,6 +351,17 @@ pub fn icmp_kind(icmp: u8, kind: u8) -> Kind {
     }
 }
 
+/// The type of a message of this protocol, ICMP or ICMPv6; `None` of an error, and of what is none.
+pub fn icmp_type(icmp: u8, kind: Kind) -> Option<u8> {
+    let v4 = icmp == protocol::ICMP;
+    match kind {
+        Kind::EchoRequest => Some(if v4 { 8 } else { 128 }),
+        Kind::EchoReply => Some(if v4 { 0 } else { 129 }),
+        Kind::Icmp(kind) => Some(kind),
+        _ => None,
+    }
+}
+
 /// Two bytes in network order.
 #[inline]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {

@@ -43,7 +43,7 @@ pub use coalesce::{Coalescer, NoBuffer, SEGMENTS_MAX};
 pub use door::{Datagrams, Frame, Local, Path};
 pub use flow::{Flow, protocol};
 pub use fragment::Fragmenter;
-pub use header::{Fragment, Header, Kind, icmp_kind, tcp_flag};
+pub use header::{Fragment, Header, Kind, icmp_kind, icmp_type, tcp_flag};
 pub use icmp::{Complaint, echo_reply, echo_request, icmp_error, padded_echo_request};
 pub use lane::lane_of;
 pub use ledger::Ledger;

@@ -45,6 +45,16 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// What people call it: its name, or what it is where it has none.
+    pub fn called(&self) -> &str {
+        match (self.name.as_str(), self.identity.reserved_name()) {
+            ("", reserved) => reserved.unwrap_or("unknown"),
+            (name, _) => name,
+        }
+    }
+}
+
 /// One end of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Party<'a> {

@@ -76,12 +76,10 @@ enum Denials {
     Enforced,
 }
 
-/// What is found about a flow.
-enum Found {
-    Allows,
-    Denies,
-    /// A policy that cannot be enforced.
-    Refuses,
+impl Denials {
+    fn count(self, part: &Part) -> bool {
+        self == Denials::All || !part.audit
+    }
 }
 
 /// One entry.
@@ -127,41 +125,30 @@ enum Standing {
     Labelled(usize),
 }
 
+/// Who the two ends of a flow are, and all that governs the subject.
+struct Parties<'a> {
+    subject: Standing,
+    peer: Standing,
+    program: &'a Program,
+}
+
+impl Parties<'_> {
+    /// Whether nobody knows the labels of one of them.
+    fn is_unknown(&self) -> bool {
+        self.subject == Standing::Unknown || self.peer == Standing::Unknown
+    }
+}
+
 impl PolicyTable {
     /// The decision on a flow. Neither allocates nor locks.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
-        let (subject, peer, program) = self.parties(question);
-        let answer = |verdict, rule: Option<Part>| Decision {
-            verdict,
-            isolated: !program.isolating.is_empty(),
-            refused: false,
-            unknown: false,
-            audited: false,
-            rule: rule.map(|part| self.id(part)),
-        };
-        if subject == Standing::Unknown || peer == Standing::Unknown {
-            return Decision {
-                unknown: true,
-                ..answer(Verdict::Deny, None)
-            };
-        }
-        let decide = |denials| {
-            let (found, rule) = self.find(program, denials, peer, question);
-            match found {
-                Found::Allows => answer(Verdict::Allow, rule),
-                Found::Denies => answer(Verdict::Deny, rule),
-                Found::Refuses => Decision {
-                    refused: true,
-                    ..answer(Verdict::Deny, rule)
-                },
-            }
-        };
-        let all = decide(Denials::All);
-        if all.is_allowed() || !program.audit {
+        let parties = self.parties(question);
+        let all = self.judge(&parties, Denials::All, question);
+        if all.is_allowed() || !parties.program.audit {
             return all;
         }
-        match decide(Denials::Enforced) {
-            allowed if allowed.is_allowed() => Decision {
+        match self.judge(&parties, Denials::Enforced, question) {
+            enforced if enforced.is_allowed() => Decision {
                 verdict: Verdict::Allow,
                 audited: true,
                 ..all
@@ -170,62 +157,71 @@ impl PolicyTable {
         }
     }
 
-    /// What is found first, by such policies, and the rule that says it.
-    fn find(
-        &self,
-        program: &Program,
-        denials: Denials,
-        peer: Standing,
-        question: &Question<'_>,
-    ) -> (Found, Option<Part>) {
-        let counts = |part: &&Part| denials == Denials::All || !part.audit;
-        if let Some(first) = program.refusing.iter().find(counts) {
-            return (Found::Refuses, Some(*first));
+    /// What policies say where only these denials count.
+    fn judge(&self, parties: &Parties<'_>, denials: Denials, question: &Question<'_>) -> Decision {
+        let program = parties.program;
+        let answer = |verdict, rule: Option<Part>| Decision {
+            verdict,
+            isolated: !program.isolating.is_empty(),
+            refused: false,
+            unknown: false,
+            audited: false,
+            rule: rule.map(|part| self.id(part)),
+        };
+        if parties.is_unknown() {
+            return Decision {
+                unknown: true,
+                ..answer(Verdict::Deny, None)
+            };
+        }
+        let first = |parts: &[Part]| parts.iter().copied().find(|part| denials.count(part));
+        if let Some(refusing) = first(&program.refusing) {
+            return Decision {
+                refused: true,
+                ..answer(Verdict::Deny, Some(refusing))
+            };
         }
         for tier in TIERS {
-            let rules = self.matching(program, tier, peer, question);
-            let mut rules =
-                rules.filter(|rule| rule.verdict != EntryVerdict::Deny || counts(&&rule.part));
-            if let Some(rule) = rules.next() {
+            let mut matching = self.matching(parties, denials, tier, question);
+            if let Some(rule) = matching.next() {
                 match rule.verdict {
-                    EntryVerdict::Deny => return (Found::Denies, Some(rule.part)),
-                    EntryVerdict::Allow => return (Found::Allows, Some(rule.part)),
+                    EntryVerdict::Deny => return answer(Verdict::Deny, Some(rule.part)),
+                    EntryVerdict::Allow => return answer(Verdict::Allow, Some(rule.part)),
                     EntryVerdict::Pass => {}
                 }
             }
             if tier == Tier::Normal
-                && let Some(first) = program.isolating.iter().find(counts)
+                && let Some(isolating) = first(&program.isolating)
             {
-                return (Found::Denies, Some(*first));
+                return answer(Verdict::Deny, Some(isolating));
             }
         }
-        (Found::Allows, None)
+        answer(Verdict::Allow, None)
     }
 
     /// The rules that matched a flow, as [`reference::explain`](crate::reference::explain) says.
     pub fn explain(&self, question: &Question<'_>) -> Vec<RuleId> {
-        let (subject, peer, program) = self.parties(question);
-        if subject == Standing::Unknown || peer == Standing::Unknown {
+        let parties = self.parties(question);
+        if parties.is_unknown() {
             return Vec::new();
         }
-        let all = self.decide(question);
-        let denials = match all.is_allowed() {
+        let denials = match self.decide(question).is_allowed() {
             true => Denials::All,
             false => Denials::Enforced,
         };
-        let counts = |part: &&Part| denials == Denials::All || !part.audit;
-        let refusing = program.refusing.iter().filter(counts);
-        let refusing: Vec<RuleId> = refusing.map(|part| self.id(*part)).collect();
+        let all = |parts: &[Part]| -> Vec<RuleId> {
+            let parts = parts.iter().filter(|part| denials.count(part));
+            parts.map(|part| self.id(*part)).collect()
+        };
+        let refusing = all(&parties.program.refusing);
         if !refusing.is_empty() {
             return refusing;
         }
+        let isolating = all(&parties.program.isolating);
         let mut seen = Vec::new();
         for tier in TIERS {
             let mut decided = false;
-            let rules = self.matching(program, tier, peer, question);
-            for rule in
-                rules.filter(|rule| rule.verdict != EntryVerdict::Deny || counts(&&rule.part))
-            {
+            for rule in self.matching(&parties, denials, tier, question) {
                 seen.push(self.id(rule.part));
                 match rule.verdict {
                     EntryVerdict::Deny | EntryVerdict::Allow => decided = true,
@@ -235,20 +231,21 @@ impl PolicyTable {
             if decided {
                 break;
             }
-            let mut isolating = program.isolating.iter().filter(counts).peekable();
-            if tier == Tier::Normal && isolating.peek().is_some() {
-                seen.extend(isolating.map(|part| self.id(*part)));
+            if tier == Tier::Normal && !isolating.is_empty() {
+                seen.extend(isolating);
                 break;
             }
         }
         seen
     }
 
-    /// Who the two ends are, and all that governs the subject.
-    fn parties(&self, question: &Question<'_>) -> (Standing, Standing, &Program) {
+    fn parties(&self, question: &Question<'_>) -> Parties<'_> {
         let subject = self.standing(question.subject.endpoint.identity);
-        let peer = self.standing(question.peer.endpoint.identity);
-        (subject, peer, self.program(question.direction, subject))
+        Parties {
+            subject,
+            peer: self.standing(question.peer.endpoint.identity),
+            program: self.program(question.direction, subject),
+        }
     }
 
     /// What a rule of this table is called; `None` for a number of another table.
@@ -309,18 +306,19 @@ impl PolicyTable {
 
     fn matching<'a>(
         &'a self,
-        program: &'a Program,
+        parties: &Parties<'a>,
+        denials: Denials,
         tier: Tier,
-        peer: Standing,
         question: &'a Question<'_>,
-    ) -> impl Iterator<Item = &'a Rule> {
-        let place = match peer {
+    ) -> impl Iterator<Item = &'a Rule> + use<'a> {
+        let place = match parties.peer {
             Standing::Labelled(number) => Some(self.places[number]),
             Standing::Reserved | Standing::Unknown => None,
         };
-        let rules = program.tiers[tier as usize].iter();
+        let rules = parties.program.tiers[tier as usize].iter();
         rules.map(|rule| &**rule).filter(move |rule| {
-            rule.matches_peer(place, &self.sets, question)
+            (rule.verdict != EntryVerdict::Deny || denials.count(&rule.part))
+                && rule.matches_peer(place, &self.sets, question)
                 && rule.ports.as_ref().is_none_or(|p| p.matches(question))
         })
     }

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from bench_node import PODS
+from bench_node import PODS, POLICY
 from flows import open_socket
 from lab import Failed, Lab, end_on_signals, eventually, now, table, write_json
 
@@ -16,20 +16,8 @@ STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228
 PORTS = range(10_000, 60_000)
 PER_SECOND = 40_000
 
-SERVER = """\
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: server-for-clients, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: server}}
-  policyTypes: [Ingress]
-  ingress:
-    - from:
-        - podSelector:
-            matchLabels: {app: client}
-            matchExpressions: [{key: io.cilium.k8s.policy.cluster, operator: Exists}]
-      ports: [{port: 5201, protocol: TCP}, {port: 10000, endPort: 60000, protocol: UDP}]
-"""
+# That of the bench of one flow, with the ports of many.
+SERVER = POLICY.replace("ports: [", "ports: [{port: %d, endPort: %d, protocol: UDP}, " % (PORTS.start, PORTS.stop))
 
 
 def policies(count):
