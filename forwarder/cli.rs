@@ -41,27 +41,18 @@ Examples:
   farlane explain --from shop/web-0 --to svc:shop/cart --port 80/TCP
   farlane flows --follow --verdict deny    what is denied, as it happens";
 
+/// Each verb says of itself what it does: a word here would take the place of all of that.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run this node, in the foreground, until SIGTERM or SIGINT; SIGHUP reads everything again
     Run(run::Run),
-    /// Say everything that is wrong or not supported in node files and manifests
     Check(check::Check),
-    /// Show the running node: workers, peers, services, drops, drivers
     Status(status::Status),
-    /// Show the decision for a new flow, and each step to it
     Explain(explain::Explain),
-    /// Show what happened to flows: which began, were denied, or ended, and why
     Flows(flows::Flows),
-    /// Make a WireGuard key, or show the public one
     Key(key::Key),
-    /// Print this node's Node object, ready to lie among the other clusters' manifests
     Node(node::Node),
-    /// Remove what a crashed node left on this host
     Clean(clean::Clean),
-    /// Make a plain WireGuard interface for wg and wg-quick
     Wireguard(wireguard::Wireguard),
-    /// Measure tunnels on this machine, and compare what was measured
     Lab(lab::Lab),
 }
 
@@ -129,4 +120,25 @@ fn read(file: &Path) -> Result<config::Config, Vec<String>> {
         let said = problems.iter().map(|problem| problem.render(&text));
         said.collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_help_of_a_verb_says_all_that_the_verb_says_of_itself() {
+        let mut args = Args::command();
+        for (verb, said) in [
+            ("run", "SIGHUP reads every manifest again"),
+            ("check", "A node file is checked with the manifests"),
+            ("flows", "The node remembers its last 4,096 records"),
+        ] {
+            let verb = args.find_subcommand_mut(verb).expect("a verb");
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains(said), "{help}");
+        }
+    }
 }
