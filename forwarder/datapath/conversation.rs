@@ -209,6 +209,22 @@ impl Conversation {
             || self.cut.is_some()
     }
 
+    /// Why it is over, if it may be forgotten: for its own sake, or because it has to yield its place.
+    pub(crate) fn end_if_it_may_go(&self, yields: bool, now: Time) -> Option<End> {
+        if self.expired(now) {
+            return Some(self.end());
+        }
+        (yields && self.may_go()).then(|| self.end_before_its_time())
+    }
+
+    /// Who began it, and so has to answer for the room that it takes.
+    pub(crate) fn beginner(&self) -> Identity {
+        match self.forward.side {
+            Side::Out => self.subject,
+            Side::In => self.peer,
+        }
+    }
+
     /// Where packets of one direction go on to.
     #[inline]
     pub(crate) fn route(&self, role: Role) -> Route {

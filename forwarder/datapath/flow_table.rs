@@ -4,13 +4,19 @@ use alloc::vec::Vec;
 
 use hashbrown::HashTable;
 use packet::Time;
+use policy::Identity;
 
 use crate::Key;
 use crate::conversation::{Conversation, Role, Stage};
+use crate::fair::Accounts;
 use crate::foresight::Foresight;
 use crate::record::{End, Records};
 
-/// How many slots a full table looks through for one that may go.
+/// How many slots a full table looks through for one that may go, under its own hand and then in the
+/// ring of one identity. Who has to make room is certain, whether one identity has nearly all or a
+/// little more than its share; what is left to luck is which of its conversations goes. Where a tenth
+/// of the table may go for the newcomer, 97 of 100 looks find one under the hand. Where nothing may,
+/// the longest silent of so many is nearly always among the tenth of its ring that is silent longest.
 const EVICTION_TRIES: usize = 32;
 
 /// So many conversations lie in the caches of a core, at some 240 bytes each.
@@ -25,6 +31,7 @@ pub(crate) struct FlowTable {
     free: Vec<u32>,
     limit: usize,
     hand: usize,
+    accounts: Accounts,
     secret: (u64, u64),
     foresight: Foresight,
     /// What is told of them.
@@ -36,7 +43,7 @@ pub(crate) struct FlowTable {
 /// Why a conversation was not entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// No slot is free, and none may be freed.
+    /// No slot is free, and nobody has to make room for the identity that began it.
     Full,
     /// Its answers could not be told from those of another living conversation.
     Clash,
@@ -53,6 +60,7 @@ impl FlowTable {
             free: Vec::with_capacity(limit),
             limit,
             hand: 0,
+            accounts: Accounts::new(limit, secret),
             secret,
             foresight: Foresight::new(),
             records: Records::new(limit, secret),
@@ -108,9 +116,12 @@ impl FlowTable {
                 self.remove(other, end);
             }
         }
-        let slot = self.vacant(now).ok_or(Refused::Full)?;
+        let vacant = self.vacant();
+        let slot = vacant.or_else(|| self.make_room(conversation.beginner(), now));
+        let slot = slot.ok_or(Refused::Full)?;
         let forward = conversation.forward.hash(self.secret);
         let reply = conversation.reply.hash(self.secret);
+        self.accounts.charge(slot, conversation.beginner());
         self.slots[slot as usize] = Some(conversation);
         self.enter(forward, slot << 1);
         self.enter(reply, slot << 1 | 1);
@@ -120,12 +131,12 @@ impl FlowTable {
     /// Keeps of a conversation only that its late answers are known, if they can be told from others'
     /// and there is room without anybody having to go for it.
     pub(crate) fn keep_answers(&mut self, replaced: Conversation, now: Time) {
-        let is_full = self.free.is_empty() && self.slots.len() == self.limit;
-        if is_full || replaced.expired(now) || self.find(&replaced.reply, now).is_some() {
+        if replaced.expired(now) || self.find(&replaced.reply, now).is_some() {
             return;
         }
-        let Some(slot) = self.vacant(now) else { return };
+        let Some(slot) = self.vacant() else { return };
         let reply = replaced.reply.hash(self.secret);
+        self.accounts.charge(slot, replaced.beginner());
         self.slots[slot as usize] = Some(Conversation {
             stage: Stage::Replaced,
             ..replaced
@@ -140,9 +151,11 @@ impl FlowTable {
         }
     }
 
-    /// Takes a conversation out, which may go on as another.
+    /// Takes a conversation out, which may go on as another: its slot is free then, so that one is not
+    /// refused.
     pub(crate) fn take(&mut self, slot: u32) -> Option<Conversation> {
         let conversation = self.slots[slot as usize].take()?;
+        self.accounts.release(slot);
         for (key, value) in [
             (&conversation.forward, slot << 1),
             (&conversation.reply, slot << 1 | 1),
@@ -235,30 +248,58 @@ impl FlowTable {
         });
     }
 
-    /// A free slot: a new one, a freed one, or one whose conversation may go. The oldest that was
-    /// never answered, or that ends, would be the fairest; the first one under the hand is nearly that.
-    fn vacant(&mut self, now: Time) -> Option<u32> {
+    /// A free slot: a freed one, or a new one. While there are any, nobody is limited.
+    fn vacant(&mut self) -> Option<u32> {
         if let Some(slot) = self.free.pop() {
             return Some(slot);
         }
-        if self.slots.len() < self.limit {
-            self.slots.push(None);
-            return Some((self.slots.len() - 1) as u32);
+        if self.slots.len() == self.limit {
+            return None;
         }
+        self.slots.push(None);
+        Some((self.slots.len() - 1) as u32)
+    }
+
+    /// A slot of a full table for a conversation that `newcomer` begins.
+    ///
+    /// What has expired goes first, whose ever it is, then what may go of those that have to make room:
+    /// of the newcomer's own identity once that has its share, before that of the identities that are
+    /// above theirs. Only of these a conversation goes that was answered: the longest silent of those
+    /// that were looked at, in the ring of the identity that has most.
+    ///
+    /// The oldest that may go would be the fairest; the first one under a hand is nearly that.
+    fn make_room(&mut self, newcomer: Identity, now: Time) -> Option<u32> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let standing = self.accounts.standing(newcomer);
         for _ in 0..EVICTION_TRIES.min(self.slots.len()) {
             let slot = self.advance_hand();
-            let Some(conversation) = &self.slots[slot as usize] else {
-                continue;
-            };
-            let end = match conversation.expired(now) {
-                true => conversation.end(),
-                false if conversation.may_go() => conversation.end_before_its_time(),
-                false => continue,
-            };
-            self.remove(slot, end);
-            return self.free.pop();
+            let yields = self.accounts.has_to_yield(slot, &standing);
+            if let Some(end) = self.at(slot).end_if_it_may_go(yields, now) {
+                self.remove(slot, end);
+                return self.free.pop();
+            }
         }
-        None
+        let mut silent: Option<(Time, u32)> = None;
+        let mut found = None;
+        for slot in self.accounts.look(&standing, EVICTION_TRIES) {
+            let conversation = self.slots[slot as usize].as_ref()?;
+            found = conversation
+                .end_if_it_may_go(true, now)
+                .map(|end| (slot, end));
+            if found.is_some() {
+                break;
+            }
+            let since = conversation.last_seen;
+            if standing.is_below && silent.is_none_or(|(longest, _)| since < longest) {
+                silent = Some((since, slot));
+            }
+        }
+        let longest = silent.map(|(_, slot)| (slot, End::Evicted));
+        let (slot, end) = found.or(longest)?;
+        self.remove(slot, end);
+        self.free.pop()
     }
 
     fn advance_hand(&mut self) -> u32 {
@@ -285,6 +326,23 @@ mod tests {
     use packet::{Address, Flow, Kind, protocol};
     use policy::Identity;
     use proptest::prelude::*;
+
+    /// One that `beginner` begins.
+    fn begun_by(beginner: u32, client: u8, now: Time, replied: bool) -> Conversation {
+        Conversation {
+            subject: Identity(beginner),
+            ..conversation(client, now, replied)
+        }
+    }
+
+    /// Which of so many clients' conversations a table knows.
+    fn known(table: &mut FlowTable, clients: core::ops::Range<u8>, now: Time) -> Vec<u8> {
+        let is_known = |client: &u8| {
+            let key = conversation(*client, now, true).forward;
+            table.find(&key, now).is_some()
+        };
+        clients.filter(is_known).collect()
+    }
 
     fn conversation(client: u8, now: Time, replied: bool) -> Conversation {
         let flow = Flow {
@@ -408,7 +466,179 @@ mod tests {
         );
     }
 
+    #[test]
+    fn who_fills_the_table_with_answered_flows_leaves_others_their_share() {
+        let mut table = FlowTable::new(8, (1, 2));
+        let at = |second| Time::ZERO + core::time::Duration::from_secs(second);
+        for client in 0..8 {
+            let hogs = begun_by(300, client, at(100 - u64::from(client)), true);
+            assert!(table.insert(hogs, at(100)).is_ok(), "it is alone");
+        }
+        for client in 100..104 {
+            let other = begun_by(301, client, at(200), true);
+            assert!(table.insert(other, at(200)).is_ok());
+        }
+        // The longest silent had to go.
+        assert_eq!(known(&mut table, 0..8, at(200)), [0, 1, 2, 3]);
+        for beginner in [300, 301] {
+            let one_more = begun_by(beginner, 200, at(200), true);
+            let refused = table.insert(one_more, at(200));
+            assert_eq!(refused, Err(Refused::Full), "{beginner} has its half");
+        }
+        let third = begun_by(302, 201, at(200), false);
+        assert!(table.insert(third, at(200)).is_ok());
+        assert_eq!(table.len(), 8);
+    }
+
+    #[test]
+    fn a_flood_pushes_out_no_opening_flow_of_who_has_less_than_a_share() {
+        let mut table = FlowTable::new(64, (1, 2));
+        for client in 0..3 {
+            let opening = begun_by(300, client, Time::ZERO, false);
+            table.insert(opening, Time::ZERO).expect("room");
+        }
+        for client in (10..250).cycle().take(2_000) {
+            // A flow that is known already only takes its own place.
+            let _ = table.insert(begun_by(301, client, Time::ZERO, false), Time::ZERO);
+        }
+        assert_eq!(known(&mut table, 0..3, Time::ZERO), [0, 1, 2]);
+        assert_eq!(known(&mut table, 10..250, Time::ZERO).len(), 61);
+    }
+
+    #[test]
+    fn the_flood_goes_first_and_answered_flows_only_where_there_is_no_flood() {
+        let mut table = FlowTable::new(30, (1, 2));
+        for client in 0..15 {
+            let answered = begun_by(300, client, Time::ZERO, true);
+            table.insert(answered, Time::ZERO).expect("room");
+            let opening = begun_by(301, 100 + client, Time::ZERO, false);
+            table.insert(opening, Time::ZERO).expect("room");
+        }
+        // A third is ten, so both are above their share.
+        for client in 200..210 {
+            let new = begun_by(302, client, Time::ZERO, true);
+            assert!(table.insert(new, Time::ZERO).is_ok());
+        }
+        assert_eq!(known(&mut table, 100..115, Time::ZERO).len(), 10);
+        assert_eq!(known(&mut table, 0..15, Time::ZERO).len(), 10);
+    }
+
+    #[test]
+    fn what_was_taken_out_to_be_judged_again_comes_back_whatever_its_share_is() {
+        let mut table = FlowTable::new(8, (1, 2));
+        for client in 0..7 {
+            let hogs = begun_by(300, client, Time::ZERO, true);
+            table.insert(hogs, Time::ZERO).expect("room");
+        }
+        let other = begun_by(301, 100, Time::ZERO, true);
+        table.insert(other, Time::ZERO).expect("room");
+        for client in 0..7 {
+            let key = conversation(client, Time::ZERO, true).forward;
+            let (slot, _) = table.find(&key, Time::ZERO).expect("it");
+            let taken = table.take(slot).expect("it");
+            assert!(table.insert(taken, Time::ZERO).is_ok());
+        }
+        assert_eq!(known(&mut table, 0..101, Time::ZERO).len(), 8);
+    }
+
+    /// What the laws of a full table speak of.
+    #[derive(Debug)]
+    struct Held {
+        key: Key,
+        beginner: Identity,
+        expired: bool,
+        may_go: bool,
+        last_seen: Time,
+    }
+
+    fn held(table: &FlowTable, now: Time) -> Vec<Held> {
+        let held = |c: &Conversation| Held {
+            key: c.forward,
+            beginner: c.beginner(),
+            expired: c.expired(now),
+            may_go: c.may_go(),
+            last_seen: c.last_seen,
+        };
+        table.slots.iter().flatten().map(held).collect()
+    }
+
     proptest! {
+        /// All slots of so small a table are looked at, so nothing here is left to luck.
+        #[test]
+        fn nobody_below_a_share_is_refused_and_nobody_gives_of_it_to_others(
+            limit in 1..24_usize,
+            steps in prop::collection::vec((0..12_u8, 0..100_u8, any::<bool>(), 0..30_u64), 1..300),
+        ) {
+            let mut table = FlowTable::new(limit, (3, 4));
+            let mut now = Time::ZERO;
+            for (action, client, replied, seconds) in steps {
+                let beginner = if client < 40 { 300 } else { 300 + u32::from(client) % 30 };
+                let new = begun_by(beginner, client, now, replied);
+                let keys = [new.forward, new.reply];
+                let known = keys.map(|key| table.find(&key, now)).into_iter().flatten().next();
+                match (action, known) {
+                    (0, _) => {
+                        now = now + core::time::Duration::from_secs(seconds);
+                        table.sweep(now, 3);
+                    }
+                    (1, Some((slot, _))) => table.at(slot).stage = Stage::Closing,
+                    (2, Some((slot, _))) => {
+                        let before = table.len();
+                        let taken = table.take(slot).expect("it");
+                        prop_assert!(table.insert(taken, now).is_ok());
+                        prop_assert_eq!(table.len(), before);
+                    }
+                    (3, Some((slot, _))) => table.remove(slot, End::Closed),
+                    (4, _) => table.keep_answers(new, now),
+                    (_, Some((slot, _))) => table.at(slot).last_seen = now,
+                    (_, None) => {
+                        let before = held(&table, now);
+                        let entered = table.insert(new.clone(), now);
+                        let after = held(&table, now);
+                        let stays = |was: &&Held| after.iter().any(|is| is.key == was.key);
+                        let gone: Vec<&Held> = before.iter().filter(|was| !stays(was)).collect();
+                        if before.len() < limit {
+                            prop_assert!(entered.is_ok() && gone.is_empty());
+                            continue;
+                        }
+                        let count = |who| before.iter().filter(|c| c.beginner == who).count();
+                        let mut present: Vec<_> = before.iter().map(|c| c.beginner).collect();
+                        present.push(new.subject);
+                        present.sort();
+                        present.dedup();
+                        let share = (limit / present.len()).max(1);
+                        let is_below = count(new.subject) < share;
+                        let yields = |c: &Held| match is_below {
+                            true => count(c.beginner) > share,
+                            false => c.beginner == new.subject,
+                        };
+                        let mut goes_first = before.iter().filter(|c| c.expired || (yields(c) && c.may_go));
+                        match entered {
+                            Err(refused) => {
+                                prop_assert_eq!(refused, Refused::Full);
+                                prop_assert!(gone.is_empty() && goes_first.next().is_none());
+                                prop_assert!(!is_below || present.len() > limit);
+                            }
+                            Ok(_) => {
+                                prop_assert_eq!(gone.len(), 1);
+                                let gone = gone[0];
+                                if goes_first.next().is_some() {
+                                    prop_assert!(gone.expired || (yields(gone) && gone.may_go));
+                                } else {
+                                    prop_assert!(is_below && yields(gone));
+                                    let of_its_own = before.iter().filter(|c| c.beginner == gone.beginner);
+                                    prop_assert_eq!(of_its_own.map(|c| c.last_seen).min(), Some(gone.last_seen));
+                                    let most = before.iter().map(|c| count(c.beginner)).max();
+                                    prop_assert_eq!(Some(count(gone.beginner)), most);
+                                }
+                            }
+                        }
+                    }
+                }
+                prop_assert!(table.len() <= limit);
+            }
+        }
+
         #[test]
         fn the_table_holds_what_a_list_holds(
             steps in prop::collection::vec((0..5_u8, 0..24_u8, 0..30_u64), 1..300),

@@ -15,6 +15,7 @@ mod answers;
 mod conversation;
 mod crossing;
 mod cut;
+mod fair;
 mod flow_table;
 mod foresight;
 mod forwarder;

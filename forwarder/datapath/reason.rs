@@ -70,7 +70,7 @@ reasons! {
     MtuTooSmall = "mtuTooSmall";
     /// UDP over IPv6 without a checksum, to or from a service: it cannot be translated.
     NoChecksum = "noChecksum";
-    /// The flow table is full.
+    /// The flow table is full, and who began the flow has its share of it.
     FlowTableFull = "flowTableFull";
     /// Its answers could not be told from those of another living flow.
     FlowClash = "flowClash";

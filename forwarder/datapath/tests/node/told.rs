@@ -263,3 +263,29 @@ fn a_full_table_tells_whom_it_gave_up() {
     });
     assert_eq!(evicted.count(), 6, "64 have room");
 }
+
+#[test]
+fn a_full_table_tells_of_an_answered_flow_that_made_room_for_another_pod() {
+    let mut world = World::new();
+    for port in 0..64 {
+        let (client, server) = ((pod(1, 1), 5000 + port), (pod(2, 1), 53));
+        world.send(1, &udp(client, server));
+        world.send(2, &udp(server, client));
+    }
+    told(&mut world, 1);
+    world.send(1, &udp((pod(1, 2), 5000), (pod(2, 1), 53)));
+    let [ended, began] = told(&mut world, 1).try_into().expect("two records");
+    let Event::Ended { why, reply, .. } = ended.event else {
+        panic!("an end: {ended:?}")
+    };
+    assert_eq!((why, reply.packets), (End::Evicted, 1));
+    assert_eq!(ended.subject, Some(identity(1, 1)));
+    let who_began = (began.event, began.subject);
+    assert_eq!(who_began, (Event::Began, Some(identity(1, 2))));
+    // Who has all but one has its share: more of it is denied, and that is told as well.
+    world.send(1, &udp((pod(1, 1), 6000), (pod(2, 1), 53)));
+    assert_eq!(
+        events(&mut world, 1),
+        [Event::Denied(Reason::FlowTableFull)]
+    );
+}
