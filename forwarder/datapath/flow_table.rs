@@ -324,7 +324,6 @@ mod tests {
     use crate::conversation::OPENING;
     use crate::{Route, Side};
     use packet::{Address, Flow, Kind, protocol};
-    use policy::Identity;
     use proptest::prelude::*;
 
     /// One that `beginner` begins.
