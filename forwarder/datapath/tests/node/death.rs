@@ -13,6 +13,7 @@ use crate::judged::only;
 use crate::told::told;
 use crate::world::{self, SERVICE, SERVICE_PORT, SERVICE_V6, World, pod, pod_v6};
 
+/// An address and a port.
 type Socket = (IpAddr, u16);
 
 /// Who talks with whom, by family.
@@ -543,7 +544,7 @@ fn who_waits_for_no_datagram_any_more_is_not_told() {
 }
 
 #[test]
-fn datagrams_errors_are_as_seldom_as_all_others() {
+fn errors_about_datagrams_are_as_seldom_as_all_others() {
     let mut world = with_backends(&[(2, 1, true)]);
     for port in 0..60 {
         let mut ends = both()[V4];
@@ -607,7 +608,7 @@ fn a_large_table_is_walked_in_pieces_and_nobody_in_it_is_forgotten() {
 #[test]
 fn what_finds_no_room_waits_for_it() {
     let mut world = with_backends(&[(2, 1, true)]);
-    let mut ends = both()[V4];
+    let ends = both()[V4];
     talk(&mut world, &ends);
     // The queue towards the pods is full.
     for port in 0..128 {
@@ -623,7 +624,6 @@ fn what_finds_no_room_waits_for_it() {
     assert_eq!(heard(&mut world), []);
     world.now.time = due;
     breathe(&mut world);
-    ends.client.1 = 40_000;
     assert_eq!(heard(&mut world), [reset(&ends, 5_031)]);
     assert_eq!(world.drops(1, Reason::PodsFull), 0);
 }
