@@ -1,15 +1,17 @@
 //! How long a service is missed when a cluster dies, and that it is not missed at all when its
-//! backends go and come back in order. The client gives up after 500 ms and comes every 20 ms.
+//! backends go and come back in order. The client gives up after 500 ms and comes every 20 ms. Who has
+//! a connection with the dead cluster hears so, and does not hang.
 //!
 //! The bounds here are wide, for machines that do other things as well; the figures are printed.
 
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::manifests::{cluster_ips, service};
-use common::{Program, Topology, may_run, script, unready};
+use common::{Program, Topology, eventually, may_run, script, unready};
 
 /// One attempt of scripts/attempts.
 #[derive(Debug)]
@@ -131,6 +133,74 @@ fn a_stopped_cluster_is_missed_briefly_and_comes_back_without_flapping() {
         assert!(back_ms < 3500.0, "back after {back_ms} ms");
         world.await_peers();
     }
+}
+
+/// A client that connects, says the begin of a request, and waits for the answer; `talk` has it say more
+/// and more meanwhile. Prints when it is connected, and by which error and when that was over, in ms of
+/// Unix time.
+const PATIENT: &str = r#"
+import errno, socket, sys, time
+address, port, manner = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+peer = socket.create_connection((address, port), timeout=5)
+peer.sendall(b"GET / HTTP/1.1\r\n")
+peer.settimeout(0.1 if manner == "talk" else 30)
+print("connected", flush=True)
+over = None
+while over is None:
+    try:
+        if manner == "talk":
+            peer.sendall(b"More: more\r\n")
+        over = "data" if peer.recv(1) else "closed"
+    except TimeoutError:
+        over = "timeout" if manner == "idle" else None
+    except OSError as error:
+        over = errno.errorcode[error.errno]
+print(over, time.time() * 1e3, flush=True)
+"#;
+
+#[test]
+fn who_is_connected_with_a_cluster_that_dies_is_reset_soon_and_connects_to_another() {
+    if !may_run("who_is_connected_with_a_cluster_that_dies_is_reset_soon_and_connects_to_another") {
+        return;
+    }
+    let world = world_with("remote");
+    let _servers = serve(&world);
+    let nodes = world.start_mesh();
+    let client = world.pod("eu-1", "client");
+    let mut patient = Vec::new();
+    for (family, address) in cluster_ips(80, "eu").iter().enumerate() {
+        for manner in ["idle", "talk"] {
+            let log = format!("patient-{family}-{manner}");
+            let command: [&str; 6] = ["python3", "-c", PATIENT, address, "80", manner];
+            let program = world.spawn(&client.namespace, &log, &command);
+            patient.push((world.dir().join(log), program));
+        }
+    }
+    let said = |log: &Path| fs::read_to_string(log).unwrap_or_default();
+    for (log, _) in &patient {
+        let connected = || said(log).starts_with("connected");
+        assert!(eventually(Duration::from_secs(10), connected), "{log:?}");
+    }
+    let stopped = wait(200);
+    nodes[1].signal("STOP");
+    let stopped_ms = stopped.duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1e3;
+    for (log, program) in &mut patient {
+        program.wait(Duration::from_secs(10));
+        let text = said(log);
+        let (how, when_ms) = text
+            .strip_prefix("connected\n")
+            .and_then(|rest| rest.trim().split_once(' '))
+            .unwrap_or_else(|| panic!("{log:?}: {text}"));
+        assert_eq!(how, "ECONNRESET", "{log:?}");
+        let after_ms = when_ms.parse::<f64>().unwrap() - stopped_ms;
+        println!("{log:?}: reset {after_ms:.0} ms after the other cluster stopped");
+        assert!(after_ms < 3000.0, "{log:?}: after {after_ms} ms");
+    }
+    for address in cluster_ips(80, "eu") {
+        let answer = world.ask_until(client, &address, 80, "eu-1/web");
+        assert_eq!(answer, "eu-1/web");
+    }
+    nodes[1].signal("CONT");
 }
 
 #[test]

@@ -241,6 +241,7 @@ mod mail {
     fn snapshot(epoch: u64) -> Arc<Snapshot> {
         Arc::new(Snapshot {
             epoch,
+            backends: 0,
             endpoints: Default::default(),
             world: Arc::new(Endpoint::of(Identity::WORLD)),
             policy: PolicyTable::compile(&[], &[]),

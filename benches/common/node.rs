@@ -147,6 +147,7 @@ pub(crate) fn snapshot([a, b, c]: [u8; 3], nodes: Vec<datapath::Node>) -> Snapsh
     let endpoints = [(pods, endpoint.clone()), (far_pods, endpoint)];
     Snapshot {
         epoch: 1,
+        backends: 1,
         endpoints: BTreeMap::from(endpoints).into_iter().collect(),
         world: Arc::new(Endpoint::of(Identity::WORLD)),
         policy: PolicyTable::compile(&[], &[(IDENTITY, Labels::default())]),

@@ -87,8 +87,8 @@ pub(crate) struct Conversation {
     pub stage: Stage,
     /// Whether an answer was ever seen.
     pub replied: bool,
-    /// Why a change of policy has cut it. It is kept then, for without it the other end's segments
-    /// would begin a flow of their own, and this end's would pass as their answers.
+    /// Why a change has cut it. It is kept then, for without it the other end's segments would begin a
+    /// flow of their own, and this end's would pass as their answers.
     pub cut: Option<Reason>,
     /// When its last packet was seen.
     pub last_seen: Time,
@@ -102,6 +102,8 @@ pub(crate) struct Conversation {
     pub finished: [bool; 2],
     /// Whether a record has told its end already.
     pub told_end: bool,
+    /// Whether its client was told that nobody is at the service's port any more.
+    pub told_client: bool,
 }
 
 impl Role {
@@ -291,6 +293,7 @@ pub(crate) fn enter(
         kind: inquiry.kind,
         finished: [false; 2],
         told_end: false,
+        told_client: false,
     };
     conversation.reply_route = answers_go(snapshot, &conversation);
     Some(conversation)

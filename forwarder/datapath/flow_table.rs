@@ -199,6 +199,18 @@ impl FlowTable {
         }
     }
 
+    /// How many slots there are to look through; more may come behind them.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The conversation in a slot, if there is one, and where it is told what becomes of it. Its keys
+    /// stay what they are.
+    pub(crate) fn look_at(&mut self, slot: usize) -> Option<(&mut Conversation, &mut Records)> {
+        let conversation = self.slots.get_mut(slot)?.as_mut()?;
+        Some((conversation, &mut self.records))
+    }
+
     /// How many conversations it holds.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -382,6 +394,7 @@ mod tests {
             kind: Kind::Tcp,
             finished: [false; 2],
             told_end: false,
+            told_client: false,
         }
     }
 

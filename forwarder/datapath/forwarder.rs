@@ -10,6 +10,7 @@ use packet::{Coalescer, Datagrams, Fragment, Frame, Header, Kind, Now, Packet, T
 use tunnel::{Inner, Lane, Unopened};
 
 use crate::answers::Answers;
+use crate::death::Walk;
 use crate::flow_table::FlowTable;
 use crate::fragments::Fragments;
 use crate::lanes::{Lanes, Via};
@@ -71,6 +72,7 @@ pub struct Forwarder {
     flows: FlowTable,
     fragments: Fragments,
     answers: Answers,
+    walk: Walk,
     share: Share,
     settings: Settings,
     next_sweep: Time,
@@ -111,6 +113,7 @@ impl Forwarder {
             flows: FlowTable::new(flows, settings.secret),
             fragments: Fragments::new(flows > 0, settings.secret),
             answers: Answers::new(),
+            walk: Walk::default(),
             share,
             settings,
             next_sweep: Time::ZERO,
@@ -136,6 +139,11 @@ impl Forwarder {
             if self.share.has_lane(0) {
                 self.probes.adopt(now, &snapshot);
             }
+        }
+        let same_backends = matches!(&self.mode, Mode::Mesh(before)
+            if before.backends == snapshot.backends);
+        if !same_backends {
+            self.walk.begin();
         }
         match core::mem::replace(&mut self.mode, Mode::Mesh(snapshot)) {
             Mode::Mesh(before) => Some(before),
@@ -232,10 +240,10 @@ impl Forwarder {
         self.deliver(now, out);
     }
 
-    /// Does what is due: handshakes, keep-alives, probes, forgetting.
+    /// Does what is due: handshakes, keep-alives, probes, forgetting, telling whose backend has died.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         self.lanes.handle_timeout(now, out);
-        if let Mode::Mesh(_) = &self.mode {
+        if let Mode::Mesh(snapshot) = &self.mode {
             self.probes.handle_timeout(now, &mut self.lanes, out);
             self.paths.handle_timeout(now, &mut self.lanes, out);
             if now.time >= self.next_sweep {
@@ -243,6 +251,8 @@ impl Forwarder {
                 self.flows
                     .sweep(now.time, self.settings.flows / SWEEP_SHARE + 1);
             }
+            let (flows, answers) = (&mut self.flows, &mut self.answers);
+            self.walk.handle_timeout(now, snapshot, flows, answers, out);
         }
     }
 
@@ -250,7 +260,8 @@ impl Forwarder {
     pub fn poll_timeout(&self) -> Option<Time> {
         let sweep = (self.flows.len() > 0).then_some(self.next_sweep);
         let (probes, paths) = (self.probes.poll_timeout(), self.paths.poll_timeout());
-        [self.lanes.poll_timeout(), probes, paths, sweep]
+        let walk = self.walk.poll_timeout();
+        [self.lanes.poll_timeout(), probes, paths, sweep, walk]
             .into_iter()
             .flatten()
             .min()

@@ -4,7 +4,7 @@
 //! A packet meets, in this order: `forwarder` (parse) → `pass` (flow table; on a miss or a new
 //! epoch `judge`) → translation → `lanes` (seal); from the wire `inbound` (open, source, coalesce)
 //! → `pass` → translation → the pods. A fragment goes through `pieces`, to be judged as its first
-//! was. Where a part of this is another worker's, by the [`Share`] of addresses, it goes there as a
+//! was. When a backend dies, `death` goes through the flow table and tells whoever talked with it. Where a part of this is another worker's, by the [`Share`] of addresses, it goes there as a
 //! [`Crossing`]. Every way out is a queue of the [`Outbox`] or a [`Reason`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod answers;
 mod conversation;
 mod crossing;
 mod cut;
+mod death;
 mod fair;
 mod flow_table;
 mod foresight;

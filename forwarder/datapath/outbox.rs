@@ -115,6 +115,13 @@ impl Outbox {
         tunnel.room().min(tunnel.arena.available() / 2)
     }
 
+    /// The same for packets of our own to the pods' side: for each a place there, and a buffer beside
+    /// its own to make it with.
+    pub(crate) fn takes_for_pods(&self) -> usize {
+        let Outbox { pods, tunnel, .. } = self;
+        pods.room().min(tunnel.arena.available() / 2)
+    }
+
     /// Received, originated, sent and consumed, in segments.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.tunnel.ledger

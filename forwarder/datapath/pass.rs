@@ -6,6 +6,7 @@ use policy::RuleId;
 use crate::answers::Answers;
 use crate::conversation::{ACK, Conversation, Role, SYN, Stage, answers_go, enter};
 use crate::cut::cut;
+use crate::death::lives;
 use crate::flow_table::{FlowTable, Refused};
 use crate::fragments::Fragments;
 use crate::judge::{Inquiry, Judgement};
@@ -123,7 +124,7 @@ impl Pass<'_> {
     ) {
         let (slot, role) = match judged {
             Ok(found) => found,
-            Err(reason) => return self.refuse(packet, reason),
+            Err(reason) => return self.refuse(packet, side, reason),
         };
         let conversation = self.flows.at(slot);
         let route = conversation.route(role);
@@ -182,10 +183,12 @@ impl Pass<'_> {
             Some((slot, Role::Forward)) => {
                 let conversation = self.flows.at(slot);
                 let over = conversation.stage == Stage::Closing || conversation.cut.is_some();
+                // No change brings back what its client was told is broken.
+                let broken = conversation.cut == Some(Reason::BackendGone);
                 if over && opens(header) {
                     self.flows.remove(slot, End::Closed);
                     self.begin(header, side, Past::Nothing)?
-                } else if conversation.epoch == epoch {
+                } else if conversation.epoch == epoch || broken {
                     conversation.cut.map_or(Ok(slot), Err)?
                 } else {
                     self.judge_again(header, side, slot)?
@@ -318,7 +321,7 @@ impl Pass<'_> {
     }
 
     /// The backend of a flow stays, unless it is known dead or has never answered; TCP that has
-    /// been answered never moves.
+    /// been answered never moves, and ends with its backend.
     fn continue_or_begin(
         &mut self,
         header: &Header,
@@ -326,7 +329,14 @@ impl Pass<'_> {
         old: &Conversation,
     ) -> Result<u32, Reason> {
         let is_tcp = header.kind == Kind::Tcp;
-        let stays = old.replied && (is_tcp || self.lives(old));
+        let lives = lives(self.snapshot, old);
+        let goes_on = is_tcp && old.replied && !opens(header);
+        if goes_on && !lives && old.finished != [true; 2] && self.might_go_on(old, header.kind) {
+            // It comes before `death` does, which would have told it.
+            self.answers.owe_reset();
+            return Err(Reason::BackendGone);
+        }
+        let stays = goes_on || old.replied && lives;
         if !stays {
             let new = self.begin(header, side, Past::Released(old))?;
             // What the old backend still answers comes from the service, too. Not for TCP: the client
@@ -345,6 +355,11 @@ impl Pass<'_> {
             Err(Reason::NoFlow) => self.begin(header, side, Past::Released(old)),
             other => other,
         }
+    }
+
+    /// Whether nothing cuts a flow but that its backend is dead. One that a policy has cut hears nothing.
+    fn might_go_on(&self, old: &Conversation, kind: Kind) -> bool {
+        old.cut.is_none() || self.still_allowed(old, kind).is_some()
     }
 
     /// A conversation of a service as it would be if it began now with the backend that it had; its
@@ -366,24 +381,6 @@ impl Pass<'_> {
             last_seen: old.last_seen,
             ..new
         })
-    }
-
-    fn lives(&self, conversation: &Conversation) -> bool {
-        let Some((address, port)) = conversation.frontend else {
-            return true;
-        };
-        let frontend = balance::Frontend {
-            address,
-            port,
-            protocol: conversation.forward.flow.protocol,
-        };
-        let (backend, backend_port) = conversation.destination;
-        let service = self.snapshot.services.find(&frontend);
-        service
-            .and_then(|service| service.backend(backend, backend_port))
-            .map_or(self.snapshot.endpoint(backend).is_some(), |backend| {
-                backend.healthy
-            })
     }
 
     /// Whether a packet may take its next hop, and how: it has time to live, and the path carries
@@ -435,8 +432,16 @@ impl Pass<'_> {
         }
     }
 
-    fn refuse(&mut self, packet: Packet, reason: Reason) {
+    fn refuse(&mut self, packet: Packet, side: Side, reason: Reason) {
         match reason {
+            // Only its client has a connection with the service.
+            Reason::BackendGone if side == Side::Out => {
+                let reset = self.answers.refuse(self.now, &packet, self.out);
+                self.out.drop(packet, reason);
+                if let Some(reset) = reset {
+                    self.out.to_pods(reset);
+                }
+            }
             Reason::NoBackend | Reason::NoServicePort => {
                 self.complain(packet, reason, Complaint::PortUnreachable);
             }

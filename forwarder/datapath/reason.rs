@@ -62,6 +62,8 @@ reasons! {
     NoFlowForService = "noFlowForService";
     /// The pod is the only backend of the service that it asked for, which is not translated yet.
     Hairpin = "hairpin";
+    /// The backend that the connection had through a service is known dead, and it was ended for that.
+    BackendGone = "backendGone";
     /// An answer, or an error, to a flow that is not known.
     NoFlow = "noFlow";
     /// An ICMP error about a TCP segment that cannot be under way.

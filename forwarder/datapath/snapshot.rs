@@ -16,6 +16,9 @@ use tunnel::PublicKey;
 pub struct Snapshot {
     /// Rises by one with each snapshot; a flow that remembers another is judged again.
     pub epoch: u64,
+    /// Another number whenever services or endpoints have changed: then it is asked of all flows
+    /// whether their backends live.
+    pub backends: u64,
     /// Whose each address is: pods, and nodes by their InternalIPs, with their full length.
     pub endpoints: PrefixMap<Arc<Endpoint>>,
     /// What an address outside of the mesh belongs to.

@@ -45,6 +45,12 @@ impl UnderWay {
         }
     }
 
+    /// What the receiver expects next, if it has got all that was sent.
+    #[inline]
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
     /// Whether a reset with this number is a blind one: it is not where the connection is
     /// (RFC 5961 §3; a box between the ends does not know their windows).
     #[inline]

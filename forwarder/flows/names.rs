@@ -115,6 +115,7 @@ mod tests {
         let owners = owners.iter();
         Arc::new(Snapshot {
             epoch,
+            backends: 0,
             endpoints: owners
                 .map(|(last, owner)| (Prefix::host(address(*last)), Arc::clone(owner)))
                 .collect(),

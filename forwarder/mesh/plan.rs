@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     identities: Vec<(Identity, Labels)>,
     compiler: Compiler,
     table: PolicyTable,
+    /// How often services or endpoints have changed.
+    backends: u64,
 }
 
 /// Everything that a compilation reads.
@@ -101,7 +103,9 @@ impl Plan {
             let list = self.policies.list();
             self.table = self.compiler.update(&list, &self.identities);
         }
-        nodes.differs || policies || pods.identities || places.differs || services
+        let backends = places.differs || services;
+        self.backends += u64::from(backends);
+        nodes.differs || policies || pods.identities || backends
     }
 
     fn update_nodes(&mut self, known: &Known<'_>, report: &mut Report) -> NodeChange {
@@ -226,6 +230,7 @@ impl Plan {
         let directory = self.directory.as_ref();
         Snapshot {
             epoch,
+            backends: self.backends,
             endpoints: self.endpoints.clone(),
             world: Arc::new(Endpoint::of(Identity::WORLD)),
             policy: self.table.clone(),

@@ -3,7 +3,8 @@
 
 use crate::checksum::Sum;
 use crate::header::{Fragment, Kind};
-use crate::{Address, Buf, Packet, Segmenter, checksum, protocol};
+use crate::network::write_network;
+use crate::{Address, Buf, Packet, Segmenter, protocol};
 
 /// What is wrong with a packet, in the words of its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,6 @@ impl Complaint {
 const ERROR_MAX_V4: usize = 576;
 /// And for IPv6: RFC 4443 §2.4(c).
 const ERROR_MAX_V6: usize = 1280;
-/// Time to live of what we make: RFC 1700's recommendation, Linux's default.
-const TTL: u8 = 64;
 /// Internetwork control (CS6), as RFC 1812 §4.3.2.5 wants it for errors.
 const CLASS_OF_ERRORS: u8 = 0xc0;
 /// ICMP's own header.
@@ -98,7 +97,7 @@ pub fn icmp_error(offender: &Packet, complaint: Complaint, from: Address, into: 
 
 /// RFC 1812 §4.3.2.7 and RFC 4443 §2.4(e). Sources that may not be answered (multicast, loopback,
 /// unspecified, class E) do not pass the parse.
-fn may_be_answered(offender: &Packet) -> bool {
+pub(crate) fn may_be_answered(offender: &Packet) -> bool {
     let header = offender.header();
     let destination = header.flow.destination;
     let is_redirect = header.kind == Kind::Icmp(REDIRECT_V6) && !header.is_v4();
@@ -229,36 +228,11 @@ fn write_echo(
 
 /// Writes the IP header in front of an ICMP message whose checksum is still zero, and that.
 fn write_icmp(bytes: &mut [u8], from: Address, to: Address, class: u8) {
-    let length = bytes.len();
-    let (network, pseudo) = match (from.v4(), to.v4()) {
-        (Some(from), Some(to)) => {
-            bytes[..20].fill(0);
-            bytes[0] = 0x45;
-            bytes[1] = class;
-            bytes[2..4].copy_from_slice(&(length as u16).to_be_bytes());
-            // DF and no identifier: an atomic datagram (RFC 6864 §4.1).
-            bytes[6] = 0x40;
-            bytes[8] = TTL;
-            bytes[9] = protocol::ICMP;
-            bytes[12..16].copy_from_slice(&from);
-            bytes[16..20].copy_from_slice(&to);
-            let sum = checksum::internet(&bytes[..20]);
-            bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-            (20, Sum::ZERO)
-        }
-        _ => {
-            bytes[..8].fill(0);
-            bytes[0] = 0x60 | (class >> 4);
-            bytes[1] = class << 4;
-            bytes[4..6].copy_from_slice(&((length - 40) as u16).to_be_bytes());
-            bytes[6] = protocol::ICMPV6;
-            bytes[7] = TTL;
-            bytes[8..24].copy_from_slice(from.octets());
-            bytes[24..40].copy_from_slice(to.octets());
-            let length = (length - 40) as u32;
-            (40, Sum::pseudo_header(from, to, protocol::ICMPV6, length))
-        }
-    };
+    let v4 = from.is_v4();
+    let number = if v4 { protocol::ICMP } else { protocol::ICMPV6 };
+    let (network, pseudo) = write_network(bytes, (from, to), number, class);
+    // ICMP for IPv4 sums up nothing but itself.
+    let pseudo = if v4 { Sum::ZERO } else { pseudo };
     let sum = pseudo.bytes(&bytes[network..]).checksum();
     bytes[network + 2..network + 4].copy_from_slice(&sum.to_be_bytes());
 }

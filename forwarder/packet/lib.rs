@@ -2,7 +2,7 @@
 //!
 //! A frame comes in as a [`Buf`], is checked once into a [`Packet`], and from then on its facts
 //! ([`Header`]) cannot be wrong. The rest of the room is what can be done to a packet without
-//! knowing why: answer it with an ICMP error, cut a super-packet into segments, make one of many.
+//! knowing why: answer it with an ICMP error or a reset, cut a super-packet into segments, make one of many.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ mod chain;
 pub mod checksum;
 mod coalesce;
 mod door;
+mod ending;
 mod flow;
 mod fragment;
 mod header;
@@ -23,6 +24,7 @@ mod lane;
 mod ledger;
 mod malformed;
 mod mss;
+mod network;
 mod offload;
 mod packet;
 mod piece;
@@ -41,6 +43,7 @@ pub use batch::Batch;
 pub use buf::{Arena, Buf, FRAME_MAX, HEADROOM, TAILROOM};
 pub use coalesce::{Coalescer, NoBuffer, SEGMENTS_MAX};
 pub use door::{Datagrams, Frame, Local, Path};
+pub use ending::{empty_datagram, reset, reset_for};
 pub use flow::{Flow, protocol};
 pub use fragment::Fragmenter;
 pub use header::{Fragment, Header, Kind, icmp_kind, icmp_type, tcp_flag};

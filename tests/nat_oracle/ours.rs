@@ -120,6 +120,7 @@ fn snapshot() -> Snapshot {
     });
     Snapshot {
         epoch: 1,
+        backends: 1,
         endpoints: pods.into_iter().chain(own).collect(),
         world: endpoint(Identity::WORLD),
         policy: PolicyTable::compile(&[], &[(POD, Labels::default())]),

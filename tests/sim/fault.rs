@@ -82,6 +82,10 @@ impl Fault {
         ) {
             sim.witness.ordered = false;
         }
+        sim.calm &= matches!(
+            self,
+            Fault::Cut | Fault::Narrow | Fault::LossBurst | Fault::BackendGone
+        );
         match self {
             Fault::Cut => cut(sim),
             Fault::Narrow => narrow(sim),

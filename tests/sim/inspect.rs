@@ -91,6 +91,8 @@ pub struct Seen {
     pub print: u64,
     /// The payload of TCP, where there is one.
     pub stretch: Option<Stretch>,
+    /// Whether it resets a connection.
+    pub is_reset: bool,
 }
 
 /// Reads a packet of a kind that pods send; `None` for any other.
@@ -99,10 +101,11 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
     let (protocol, ports) = transport(number, body)?;
     let mut kind = Kind::Plain;
     let mut hasher = DefaultHasher::new();
-    let mut stretch = None;
+    let (mut stretch, mut is_reset) = (None, false);
     match protocol {
         Protocol::Tcp => {
             let header = usize::from(body.get(12)? >> 4) * 4;
+            is_reset = body.get(13)? & 0x04 != 0;
             // Sequence, acknowledgement, window; flags without PSH, which coalescing moves.
             (body.get(4..12)?, body.get(13)? & !0x08, body.get(14..16)?).hash(&mut hasher);
             let rest = body.get(20..)?;
@@ -144,6 +147,7 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
         kind,
         print: hasher.finish(),
         stretch,
+        is_reset,
     })
 }
 

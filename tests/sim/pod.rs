@@ -10,6 +10,7 @@ use smoltcp::socket::{icmp, tcp, udp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
+use crate::inspect::Tuple;
 use crate::model::{Protocol, TCP_PORTS, UDP_PORT};
 use crate::probe::{Ask, Probe};
 
@@ -164,6 +165,21 @@ impl Stack {
     /// The probes that have come to their end since the last call: number, and who answered.
     pub fn finished(&mut self) -> Vec<(u64, Option<String>)> {
         self.probes.iter_mut().filter_map(Probe::tell).collect()
+    }
+
+    /// The connections of its clients that are open, as these send.
+    pub fn talks(&self) -> Vec<Tuple> {
+        let open = |probe: &&Probe| probe.is_established(&self.sockets);
+        let open = self.probes.iter().filter(open);
+        open.filter_map(|probe| {
+            let to = probe.target;
+            Some(Tuple {
+                protocol: to.protocol,
+                source: (self.address(to.address.is_ipv4())?, probe.local_port),
+                destination: (to.address, to.port),
+            })
+        })
+        .collect()
     }
 
     /// Lets the stack and everybody in it do what they have to do now.

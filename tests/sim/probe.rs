@@ -44,11 +44,11 @@ pub struct Ask {
 /// One question under way, or several.
 pub(crate) struct Probe {
     pub(crate) handle: SocketHandle,
+    pub(crate) target: Target,
     number: u64,
-    target: Target,
     rounds: u32,
     bytes: usize,
-    local_port: u16,
+    pub(crate) local_port: u16,
     sent: u32,
     heard: Vec<u8>,
     asking: bool,
@@ -106,6 +106,14 @@ impl Probe {
         let outcome = self.outcome.clone()?;
         self.told = true;
         Some((self.number, outcome))
+    }
+
+    /// Whether it asks by a connection that is open at both ends, as far as it knows.
+    pub(crate) fn is_established(&self, sockets: &SocketSet<'_>) -> bool {
+        let state = || sockets.get::<tcp::Socket<'_>>(self.handle).state();
+        self.target.protocol == Protocol::Tcp
+            && self.ended.is_none()
+            && state() == tcp::State::Established
     }
 
     /// Whether nothing is left to do; its socket is to be removed then.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::inspect::Tuple;
 use crate::model::{
     Affinity, Block, CLUSTER_LABEL, CLUSTER_NAMES, CLUSTERS, NAME_LABEL, NODES, Operator, Peer,
     Pod, Policy, PortRange, Protocol, Readiness, Rule, Selector, Service, ServicePort, View,
@@ -249,23 +250,7 @@ pub fn backends(
     port: &ServicePort,
     v4: bool,
 ) -> Vec<(IpAddr, u16)> {
-    let mut all = Vec::new();
-    for cluster in 0..CLUSTERS {
-        let local = cluster == cluster_of(own);
-        let services = &view.clusters[cluster].services;
-        let name = (service.namespace, service.name);
-        let theirs = services.iter().find(|s| (s.namespace, s.name) == name);
-        let Some(theirs) = theirs else { continue };
-        let mut ports = theirs.ports.iter();
-        let same = ports.find(|p| p.name == port.name && p.protocol == port.protocol);
-        let Some(same) = same else { continue };
-        // Without the annotation `global` nothing is shared.
-        let shared = service.global && theirs.global && theirs.shared;
-        if !(local || shared) {
-            continue;
-        }
-        all.extend(candidates(view, own, silent, cluster, theirs, same));
-    }
+    let mut all = known_backends(view, own, silent, service, port);
     all.retain(|candidate| candidate.address.is_ipv4() == v4);
     let serves = |c: &&Candidate| c.healthy;
     let active = |c: &&Candidate| c.healthy && !c.terminating;
@@ -289,6 +274,59 @@ pub fn backends(
         .filter(|c| c.healthy && c.terminating != any_active)
         .map(|c| (c.address, c.port))
         .collect()
+}
+
+/// Whether the backend that a flow to a service has is known to be dead on the node `own`, which
+/// holds the nodes `silent` to be silent: the service knows it as one that does not answer, or nobody
+/// has its address any more.
+pub fn is_dead(
+    view: &View,
+    own: usize,
+    silent: &BTreeSet<usize>,
+    flow: &Tuple,
+    backend: (IpAddr, u16),
+) -> bool {
+    let (address, port) = flow.destination;
+    let found = service_at(view, cluster_of(own), address, port, flow.protocol);
+    let listed = found.and_then(|(service, port)| {
+        let known = known_backends(view, own, silent, service, port);
+        known
+            .into_iter()
+            .find(|c| (c.address, c.port) == backend)
+            .map(|c| c.healthy)
+    });
+    match listed {
+        Some(healthy) => !healthy,
+        None => matches!(owner(view, backend.0), Owner::Unknown),
+    }
+}
+
+/// All backends of a service's port, as far as the clusters share theirs.
+fn known_backends(
+    view: &View,
+    own: usize,
+    silent: &BTreeSet<usize>,
+    service: &Service,
+    port: &ServicePort,
+) -> Vec<Candidate> {
+    let mut all = Vec::new();
+    for cluster in 0..CLUSTERS {
+        let local = cluster == cluster_of(own);
+        let services = &view.clusters[cluster].services;
+        let name = (service.namespace, service.name);
+        let theirs = services.iter().find(|s| (s.namespace, s.name) == name);
+        let Some(theirs) = theirs else { continue };
+        let mut ports = theirs.ports.iter();
+        let same = ports.find(|p| p.name == port.name && p.protocol == port.protocol);
+        let Some(same) = same else { continue };
+        // Without the annotation `global` nothing is shared.
+        let shared = service.global && theirs.global && theirs.shared;
+        if !(local || shared) {
+            continue;
+        }
+        all.extend(candidates(view, own, silent, cluster, theirs, same));
+    }
+    all
 }
 
 fn candidates(

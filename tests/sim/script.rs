@@ -45,6 +45,8 @@ pub struct Report {
     pub crossed: u64,
     /// See `crossed`.
     pub fell_back: u64,
+    /// Resets that nodes have made for dead backends.
+    pub resets: u64,
     /// Datagrams on links.
     pub datagrams: u64,
     /// Datagrams of the attacker.
@@ -77,6 +79,7 @@ impl Report {
         self.in_order += other.in_order;
         self.crossed += other.crossed;
         self.fell_back += other.fell_back;
+        self.resets += other.resets;
         self.datagrams += other.datagrams;
         self.attacked += other.attacked;
         self.swallowed += other.swallowed;
@@ -139,6 +142,7 @@ fn finish(sim: &mut Sim, report: &mut Report, lived: Duration) {
     report.arrived = sim.witness.arrived;
     report.denied = sim.witness.denied;
     report.served = sim.witness.balanced.values().sum();
+    report.resets = sim.witness.resets;
     report.datagrams = sim.datagrams;
     report.attacked = sim.wires.attacked;
     report.swallowed = sim.wires.swallowed;
@@ -205,6 +209,30 @@ fn settle(sim: &mut Sim) {
             (0..NODES).map(|n| silent(sim, n)).collect::<Vec<_>>(),
         );
         sim.run(Duration::from_millis(250));
+    }
+    // A breath for all that nodes have to say about it.
+    sim.run(Duration::from_millis(10));
+    nobody_talks_with_the_dead(sim);
+}
+
+/// Who has an open connection through a service, has one with a backend that may live.
+///
+/// # Panics
+/// If not.
+fn nobody_talks_with_the_dead(sim: &Sim) {
+    let clients = sim.places.iter().filter(|_| sim.calm);
+    for client in clients {
+        let Some(node) = client.node.filter(|node| sim.hosts[*node].is_up()) else {
+            continue;
+        };
+        let at = sim.hosts[node].knowledge(sim.now, 0);
+        for flow in client.stack.talks() {
+            let name = &client.stack.name;
+            assert!(
+                !sim.witness.is_bereft(&at, flow),
+                "{name} hangs: {flow:?} goes to the dead"
+            );
+        }
     }
 }
 

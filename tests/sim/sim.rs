@@ -78,6 +78,8 @@ pub struct Sim {
     planned: BinaryHeap<Reverse<Planned>>,
     planned_so_far: u64,
     next_question: u64,
+    /// Whether every flow that a node had is known to it still, and was allowed all the time.
+    pub calm: bool,
     /// Datagrams that nodes have sent.
     pub datagrams: u64,
     /// Whether to print what happens (`SIM_TRACE`).
@@ -124,6 +126,7 @@ impl Sim {
             planned: BinaryHeap::new(),
             planned_so_far: 0,
             next_question: 0,
+            calm: true,
             datagrams: 0,
             stacks: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),

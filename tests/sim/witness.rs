@@ -14,7 +14,7 @@ use packet::Time;
 
 use crate::inspect::{Kind, Seen, Stretch, Tuple};
 use crate::model::{View, cluster_of};
-use crate::reference::{Direction, Question, allows, backends, service_at, service_of};
+use crate::reference::{Direction, Question, allows, backends, is_dead, service_at, service_of};
 
 /// What a node knows when a packet meets it.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,8 @@ pub struct Witness {
     sent: HashSet<Tuple>,
     /// The backends that a client's flow to a service may have got, by the flow as it was sent.
     served: HashMap<Tuple, BTreeSet<(IpAddr, u16)>>,
+    /// Flows to services that were ended because their backend had died.
+    ended: HashSet<Tuple>,
     /// Flows that have reached a pod as new ones.
     reached: HashSet<Tuple>,
     /// When a flow was last seen to pass at a worker, by its lesser direction.
@@ -82,6 +84,8 @@ pub struct Witness {
     pub arrived: u64,
     /// Packets that were sent and that nobody may get.
     pub denied: u64,
+    /// Resets that nodes have made.
+    pub resets: u64,
     /// Packets of services' flows that reached pods.
     pub balanced: BTreeMap<bool, u64>,
 }
@@ -200,6 +204,10 @@ impl Witness {
             }
             return Ok(());
         }
+        if seen.is_reset && at.is_some_and(|at| self.may_end(&at, tuple.reverse())) {
+            self.resets += 1;
+            return Ok(());
+        }
         if !allowed {
             return Err(format!("{tuple:?} is not allowed in"));
         }
@@ -238,6 +246,24 @@ impl Witness {
             });
         }
         self.sent.contains(&forward) && self.take_any(seen.tuple, seen)
+    }
+
+    /// Whether a node may reset a flow towards its client: a backend that it may have is dead, or was
+    /// once; what has ended so does not come back.
+    fn may_end(&mut self, at: &Knowledge<'_>, flow: Tuple) -> bool {
+        let dead = |backend: &(IpAddr, u16)| is_dead(at.view, at.node, at.silent, &flow, *backend);
+        let served = self.served.get(&flow);
+        if served.is_some_and(|backends| backends.iter().any(dead)) {
+            self.ended.insert(flow);
+        }
+        self.ended.contains(&flow)
+    }
+
+    /// Whether a flow to a service has certainly a dead backend.
+    pub fn is_bereft(&self, at: &Knowledge<'_>, flow: Tuple) -> bool {
+        let dead = |backend: &(IpAddr, u16)| is_dead(at.view, at.node, at.silent, &flow, *backend);
+        let served = self.served.get(&flow);
+        served.is_some_and(|backends| !backends.is_empty() && backends.iter().all(dead))
     }
 
     fn is_forgotten(&self, at: &Knowledge<'_>, tuple: Tuple) -> bool {

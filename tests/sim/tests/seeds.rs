@@ -58,6 +58,7 @@ fn eighth(number: u64) {
         assert!(count > 10 * SEEDS, "{name}: {count}");
     }
     assert!(sum.swallowed > SEEDS / 4, "swallowed: {}", sum.swallowed);
+    assert!(sum.resets > SEEDS / 32, "resets: {}", sum.resets);
     assert!(sum.fell_back > SEEDS, "fell back: {}", sum.fell_back);
     for reason in [
         "egressDenied",

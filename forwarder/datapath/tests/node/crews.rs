@@ -36,6 +36,8 @@ pub(crate) struct View {
     pub(crate) moved: Option<(u8, u8)>,
     /// The only backend of [`SERVICE`].
     pub(crate) backend: Option<(u8, u8)>,
+    /// Whether it is known to be dead.
+    pub(crate) dead: bool,
 }
 
 pub(crate) const PLAIN: View = View {
@@ -44,6 +46,7 @@ pub(crate) const PLAIN: View = View {
     another_first: false,
     moved: None,
     backend: None,
+    dead: false,
 };
 
 /// Two nodes with the same numbers of workers and lanes.
@@ -102,13 +105,15 @@ fn snapshot(own: u8, lanes: u16, view: View) -> Snapshot {
     }
     Snapshot {
         epoch: view.epoch,
+        backends: view.epoch,
         endpoints: endpoints.into_iter().collect(),
         world: Arc::new(Endpoint::of(Identity::WORLD)),
         policy: PolicyTable::compile(&[], &[(PODS, Labels::default())]),
         services: view
             .backend
-            .map(|backend| service(own, backend))
+            .map(|backend| services(own, backend, !view.dead))
             .into_iter()
+            .flatten()
             .collect(),
         routes: routes.into_iter().collect::<PrefixMap<Route>>(),
         nodes,
@@ -120,25 +125,28 @@ fn snapshot(own: u8, lanes: u16, view: View) -> Snapshot {
     }
 }
 
-/// [`SERVICE`] over UDP, with one backend.
-fn service(own: u8, (node, number): (u8, u8)) -> (Frontend, Arc<Service>) {
+/// [`SERVICE`] over TCP and UDP, with one backend.
+fn services(own: u8, (node, number): (u8, u8), healthy: bool) -> [(Frontend, Arc<Service>); 2] {
     let backend = Backend {
         address: Address::from_v4(pod(node, number)),
         port: 8080,
         cluster: node,
         local: node == own,
         state: State::Active,
-        healthy: true,
+        healthy,
         weight: 1,
     };
     let (name, port) = ("shop/cart".into(), "dns".into());
     let service = Service::new(name, port, Affinity::None, true, vec![backend], 251);
-    let frontend = Frontend {
-        address: Address::from_v4(SERVICE),
-        port: SERVICE_PORT,
-        protocol: protocol::UDP,
-    };
-    (frontend, Arc::new(service))
+    let service = Arc::new(service);
+    [protocol::TCP, protocol::UDP].map(|protocol| {
+        let frontend = Frontend {
+            address: Address::from_v4(SERVICE),
+            port: SERVICE_PORT,
+            protocol,
+        };
+        (frontend, service.clone())
+    })
 }
 
 impl Crews {

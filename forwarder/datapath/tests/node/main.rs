@@ -8,6 +8,7 @@
 //! After every step the books of both nodes must balance (`world::World::settle`).
 
 mod crews;
+mod death;
 mod flooded;
 mod fuzz;
 mod icmp;

@@ -43,6 +43,7 @@ fn mesh() -> Snapshot {
     routes.insert(Prefix::host(own), Route::Own);
     Snapshot {
         epoch: 1,
+        backends: 1,
         endpoints: Default::default(),
         world: Arc::new(Endpoint::of(Identity::WORLD)),
         policy: PolicyTable::compile(&[], &[]),

@@ -10,7 +10,7 @@ use crate::judged::only;
 use crate::world::{SERVICE, SERVICE_PORT, World, echo, identity, pod, tcp, udp};
 
 /// What `node` has told since the last call.
-fn told(world: &mut World, node: u8) -> Vec<Record> {
+pub(crate) fn told(world: &mut World, node: u8) -> Vec<Record> {
     let host = &mut world.hosts[usize::from(node) - 1];
     let mut told = Vec::new();
     host.forwarder.hand_over_records(|record| {

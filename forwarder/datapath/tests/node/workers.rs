@@ -281,6 +281,7 @@ fn views() -> impl Strategy<Value = View> {
             another_first,
             moved,
             backend: None,
+            dead: false,
         },
     )
 }

@@ -42,12 +42,16 @@ pub(crate) struct World {
     pub(crate) moved: bool,
     /// Backends by host number and pod number, each with whether it is healthy.
     pub(crate) backends: Vec<(u8, u8, bool)>,
+    /// Pods that nobody has any more, by the same.
+    pub(crate) gone: Vec<(u8, u8)>,
     pub(crate) policies: Vec<Policy>,
     /// What routers on the wire write into the ECN field of outer packets, if they do.
     pub(crate) ecn: Option<u8>,
     /// Whether more is always to come, so that what can be made whole waits.
     pub(crate) more: bool,
     epoch: u64,
+    /// What the last snapshot said of services and endpoints, and its number.
+    placed: (Vec<(u8, u8, bool)>, Vec<(u8, u8)>, u64),
 }
 
 /// Pod `pod` of node `node`: 10.`node`.0.`pod`.
@@ -88,10 +92,15 @@ pub(crate) fn identity(node: u8, pod: u8) -> Identity {
 
 impl World {
     pub(crate) fn new() -> World {
+        World::with_flows(64)
+    }
+
+    /// One whose nodes know so many flows.
+    pub(crate) fn with_flows(flows: usize) -> World {
         let host = |number: u8| {
             let settings = Settings {
                 mtu: 1420,
-                flows: 64,
+                flows,
                 probe_interval: Duration::from_millis(200),
                 probe_count: 3,
                 secret: (u64::from(number), 7),
@@ -115,10 +124,12 @@ impl World {
             knows_lanes: true,
             moved: false,
             backends: Vec::new(),
+            gone: Vec::new(),
             policies: Vec::new(),
             ecn: None,
             more: false,
             epoch: 0,
+            placed: (Vec::new(), Vec::new(), 0),
         };
         world.publish();
         world
@@ -127,6 +138,10 @@ impl World {
     /// Gives both nodes a snapshot of what the fields say now.
     pub(crate) fn publish(&mut self) {
         self.epoch += 1;
+        let (backends, gone, number) = &self.placed;
+        if (backends, gone) != (&self.backends, &self.gone) {
+            self.placed = (self.backends.clone(), self.gone.clone(), number + 1);
+        }
         for number in [1, 2] {
             let snapshot = self.snapshot(number);
             let host = &mut self.hosts[usize::from(number) - 1];
@@ -145,6 +160,9 @@ impl World {
                 labels.insert("pod", format!("{node}-{number}"));
                 identities.push((identity(node, number), labels));
                 for prefix in pod_prefixes(node, number) {
+                    if self.gone.contains(&(node, number)) {
+                        continue;
+                    }
                     endpoints.insert(prefix, Arc::new(Endpoint::of(identity(node, number))));
                 }
             }
@@ -171,11 +189,14 @@ impl World {
             routes.extend([(v4, route), (v6, route)]);
         }
         for number in 1..5 {
-            routes.extend(pod_prefixes(own, number).map(|prefix| (prefix, Route::Pod)));
+            if !self.gone.contains(&(own, number)) {
+                routes.extend(pod_prefixes(own, number).map(|prefix| (prefix, Route::Pod)));
+            }
         }
         let other = 3 - own;
         Snapshot {
             epoch: self.epoch,
+            backends: self.placed.2,
             endpoints: endpoints.into_iter().collect(),
             world: Arc::new(Endpoint::of(Identity::WORLD)),
             policy: PolicyTable::compile(&self.policies, &identities),

@@ -80,6 +80,27 @@ fn the_epoch_rises_only_if_something_that_workers_see_has_changed() {
 }
 
 #[test]
+fn a_policy_alone_does_not_have_anybody_look_for_dead_backends() {
+    let mut mesh = Mesh::new();
+    mesh.write(1, "pods.yaml", &pod("x", "p", "eu-1", "10.1.0.3", "app: a"));
+    let before = mesh.last.snapshot.clone();
+    let policy = "
+kind: NetworkPolicy
+apiVersion: networking.k8s.io/v1
+metadata: {name: none, namespace: x}
+spec: {podSelector: {}}
+";
+    mesh.write(1, "policy.yaml", policy);
+    let after = mesh.last.snapshot.clone();
+    assert_eq!(
+        (after.epoch, after.backends),
+        (before.epoch + 1, before.backends)
+    );
+    mesh.write(1, "pods.yaml", &pod("x", "p", "eu-1", "10.1.0.4", "app: a"));
+    assert_ne!(mesh.snapshot().backends, after.backends);
+}
+
+#[test]
 fn of_two_objects_with_one_name_the_later_file_wins_and_the_other_comes_back() {
     let mut mesh = Mesh::new();
     mesh.write(1, "b.yaml", &pod("x", "p", "eu-1", "10.1.0.4", ""));

@@ -451,6 +451,10 @@ proptest! {
                 // Before everything was read the routes of a snapshot do not show.
                 prop_assert!(same == kept || !loaded && !kept, "{:#?}", meaning);
                 prop_assert_eq!(snapshot.epoch, old.epoch + u64::from(!kept));
+                // Nor is it missed that a backend may have died.
+                let placed = |m: &Meaning| (m.services.clone(), m.endpoints.clone());
+                let same = placed(&before) == placed(&meaning);
+                prop_assert!(same || snapshot.backends != old.backends);
             }
             last = Some((meaning, snapshot, known.loaded));
         }

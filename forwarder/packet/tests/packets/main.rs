@@ -1,6 +1,7 @@
 //! The room packet, held against etherparse, naive models and itself, through its public face.
 
 mod coalesce;
+mod ending;
 mod fit;
 mod fuzz;
 mod icmp;

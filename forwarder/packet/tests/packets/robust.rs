@@ -3,7 +3,7 @@
 
 use packet::{
     Address, Arena, Checksum, Coalescer, Complaint, Fragment, Header, Kind, Offload, Packet,
-    Segmentation, SegmentationKind, echo_reply, icmp_error,
+    Segmentation, SegmentationKind, echo_reply, icmp_error, reset_for,
 };
 use proptest::prelude::*;
 
@@ -60,6 +60,10 @@ pub(crate) fn handle(bytes: &[u8], offload: Offload) -> Result<(), TestCaseError
     let mut into = buf(&[]);
     if echo_reply(&packet, &mut into) {
         prop_assert!(Header::parse(into.as_slice()).is_ok());
+    }
+    if reset_for(&packet, &mut into) {
+        let answer = Header::parse(into.as_slice());
+        prop_assert_eq!(answer.map(|answer| answer.flow), Ok(header.flow.reverse()));
     }
     if let Some(flow) = packet.embedded() {
         packet.set_embedded_source(other, 1);

@@ -33,6 +33,7 @@ fn nested(base: Address, bits: u8, pod: Address) -> Snapshot {
     routes.insert(Prefix::host(pod), Route::Pod);
     Snapshot {
         epoch: 1,
+        backends: 1,
         endpoints: [(prefix(0), world.clone())].into_iter().collect(),
         world,
         policy: PolicyTable::compile(&[], &[]),

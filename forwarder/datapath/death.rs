@@ -1,0 +1,146 @@
+//! When a backend dies, who talks with it through a service hears so at once, and connects anew instead
+//! of waiting for what never comes.
+//!
+//! A snapshot in which services or endpoints are others begins a walk through the flow table, a share
+//! of it a breath. An answered TCP connection is reset towards its client; it is never moved in
+//! mid-stream, and what is still sent of it is answered by resets (`pass`). A client that may wait for
+//! a datagram is told by ICMP; its next one goes to another backend. A flow whose backend is only not
+//! chosen any more lives on, and so does one that goes to a pod directly: there nobody else could serve
+//! it.
+
+use core::time::Duration;
+
+use packet::{Now, Time, protocol};
+
+use crate::answers::{Answers, end};
+use crate::conversation::{Conversation, Role, Stage};
+use crate::flow_table::FlowTable;
+use crate::{Outbox, Reason, Route, Snapshot};
+
+/// Slots that are looked at in one breath: some 0.2 ms, as much as a breath takes for packets.
+const SHARE: usize = 1_024;
+/// Clients that are told in one breath: each costs a write to the TUN.
+const ANSWERS: usize = 64;
+/// When it goes on if nothing finds room: what is in front has to be taken first.
+const PAUSE: Duration = Duration::from_millis(1);
+/// For so long after its last datagram a client may wait for an answer: resolvers ask again after 5 s
+/// (`RES_TIMEOUT` of resolv.h). To tell one that does not wait would only fail its next call, which
+/// goes to another backend.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A walk through the flow table, if one is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    /// The slot that is looked at next.
+    next: usize,
+    due: Option<Time>,
+}
+
+impl Walk {
+    /// Begins it, again if need be.
+    pub(crate) fn begin(&mut self) {
+        *self = Walk {
+            next: 0,
+            due: Some(Time::ZERO),
+        };
+    }
+
+    /// When [`Walk::handle_timeout`] is to be called next.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.due
+    }
+
+    /// Goes on with it for a breath's share, as far as there is room for what it says.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Now,
+        snapshot: &Snapshot,
+        flows: &mut FlowTable,
+        answers: &mut Answers,
+        out: &mut Outbox,
+    ) {
+        if self.due.is_none_or(|due| due > now.time) {
+            return;
+        }
+        let mut room = out.takes_for_pods().min(ANSWERS);
+        let pause = if room == 0 { PAUSE } else { Duration::ZERO };
+        let end = flows.slots().min(self.next + SHARE);
+        while self.next < end && room > 0 {
+            room -= usize::from(look_at(self.next, now, snapshot, flows, answers, out));
+            self.next += 1;
+        }
+        self.due = (self.next < flows.slots()).then_some(now.time + pause);
+    }
+}
+
+/// Ends the flow in a slot if its backend is dead; whether its client is told.
+fn look_at(
+    slot: usize,
+    now: Now,
+    snapshot: &Snapshot,
+    flows: &mut FlowTable,
+    answers: &mut Answers,
+    out: &mut Outbox,
+) -> bool {
+    let Some((conversation, records)) = flows.look_at(slot) else {
+        return false;
+    };
+    // One that was never answered gets another backend with its next packet.
+    let is_over = conversation.cut.is_some()
+        || conversation.stage == Stage::Replaced
+        || conversation.finished == [true; 2]
+        || conversation.expired(now.time);
+    if is_over || !conversation.replied || lives(snapshot, conversation) {
+        return false;
+    }
+    let flow = conversation.forward.flow;
+    // Its client may be somewhere else by now, or nowhere.
+    let is_here = matches!(snapshot.route(flow.source), Route::Pod | Route::Own);
+    let told = match flow.protocol {
+        protocol::TCP => {
+            records.cut(conversation, Reason::BackendGone, None, snapshot.epoch);
+            conversation.cut = Some(Reason::BackendGone);
+            conversation.told_end = true;
+            // What has passed here, the client has got, or it says otherwise.
+            let expected = conversation.under_way[Role::Reply as usize].next();
+            is_here
+                .then(|| end(&flow.reverse(), expected, out))
+                .flatten()
+        }
+        protocol::UDP
+            if is_here
+                && !conversation.told_client
+                && now.time.since(conversation.last_seen) < PATIENCE =>
+        {
+            let error = answers.unreachable(now, &flow, out);
+            conversation.told_client = error.is_some();
+            error
+        }
+        _ => None,
+    };
+    let Some(packet) = told else {
+        return false;
+    };
+    out.to_pods(packet);
+    true
+}
+
+/// Whether the backend of a flow may live: it is not known dead. A flow that has none goes to who lives
+/// or does not.
+pub(crate) fn lives(snapshot: &Snapshot, conversation: &Conversation) -> bool {
+    let Some((address, port)) = conversation.frontend else {
+        return true;
+    };
+    let frontend = balance::Frontend {
+        address,
+        port,
+        protocol: conversation.forward.flow.protocol,
+    };
+    let (backend, backend_port) = conversation.destination;
+    let service = snapshot.services.find(&frontend);
+    service
+        .and_then(|service| service.backend(backend, backend_port))
+        .map_or(snapshot.endpoint(backend).is_some(), |backend| {
+            backend.healthy
+        })
+}
