@@ -48,6 +48,7 @@ fn eighth(number: u64) {
         ("answered", sum.answered),
         ("unanswered", sum.unanswered),
         ("served", sum.served),
+        ("came back", sum.came_back),
         ("arrived", sum.arrived),
         ("denied", sum.denied),
         ("attacked", sum.attacked),

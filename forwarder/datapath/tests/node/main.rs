@@ -9,6 +9,7 @@
 
 mod crews;
 mod fuzz;
+mod hairpin;
 mod icmp;
 mod judged;
 mod many;
