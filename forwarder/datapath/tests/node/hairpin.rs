@@ -530,9 +530,11 @@ fn both_ends_are_one_workers_whichever_got_the_packet() {
             crews.frame(1, worker, &talk.error(Pod(0), Service(0), &arrives));
             crews.settle();
             let came = crews.delivered(1);
-            assert!(
-                matches!(&came[..], [(by, error)] if *by == owner && error[28 + 12..28 + 20] == sent.bytes()[12..20])
-            );
+            let [(by, error)] = &came[..] else {
+                panic!("one error, not {came:?}")
+            };
+            assert_eq!(*by, owner);
+            assert_eq!(error[28..][12..20], sent.bytes()[12..20]);
         }
     }
     for worker in 0..4 {
