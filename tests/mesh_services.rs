@@ -29,6 +29,77 @@ fn serve(world: &Topology) -> [Program; 2] {
     ["eu-1", "us-1"].map(|node| world.serve(world.pod(node, "web"), 8080))
 }
 
+/// A service over eu's only pod `app: web`, in both families. Nobody listens behind its port 81.
+fn own_service(number: u8) -> String {
+    let [v4, v6] = cluster_ips(number, "eu");
+    format!(
+        "\
+apiVersion: v1
+kind: Service
+metadata: {{name: own, namespace: shop}}
+spec:
+  selector: {{app: web}}
+  clusterIP: {v4}
+  clusterIPs: [{v4}, \"{v6}\"]
+  ipFamilies: [IPv4, IPv6]
+  ipFamilyPolicy: RequireDualStack
+  ports:
+    - {{name: http, port: 80, targetPort: 8080, protocol: TCP}}
+    - {{name: names, port: 80, targetPort: 8080, protocol: UDP}}
+    - {{name: nobody, port: 81, targetPort: 9, protocol: TCP}}
+    - {{name: nothing, port: 81, targetPort: 9, protocol: UDP}}
+    - {{name: bulk, port: 90, targetPort: 9000, protocol: TCP}}
+"
+    )
+}
+
+/// The pods `app: web` may speak with nobody.
+const CLOSED: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress, Egress]}
+";
+
+/// Prints the answer to a datagram, or what is wrong.
+const ASK_UDP: &str = r#"
+import socket, sys
+address, port = sys.argv[1], int(sys.argv[2])
+k = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+k.settimeout(2)
+k.connect((address, port))
+k.send(b"who?")
+try:
+    print(k.recv(64).decode())
+except OSError as wrong:
+    print(type(wrong).__name__)
+"#;
+
+/// Serves port 9000 and asks it by the address: prints who the other end is to each, and whether
+/// 8 MB there and back are the same. To itself the pod would say its own address.
+const BULK: &str = r#"
+import os, socket, sys, threading
+address = sys.argv[1]
+server = socket.create_server(("::", 9000), family=socket.AF_INET6, dualstack_ipv6=True)
+sent, got = os.urandom(8_000_000), bytearray()
+client = socket.create_connection((address, 90), 5)
+there, other = server.accept()
+def echo():
+    while data := there.recv(65536):
+        there.sendall(data)
+    there.shutdown(socket.SHUT_WR)
+def send():
+    client.sendall(sent)
+    client.shutdown(socket.SHUT_WR)
+for each in (echo, send):
+    threading.Thread(target=each, daemon=True).start()
+while data := client.recv(65536):
+    got += data
+plain = lambda address: address.removeprefix("::ffff:")
+same_ports = other[1] == client.getsockname()[1]
+print(plain(other[0]), client.getpeername()[0], client.getpeername()[1], same_ports, got == sent)
+"#;
+
 /// Who answers at a service's address of one family, in so many connections.
 fn who(world: &Topology, from: &Pod, address: &str, connections: u32) -> BTreeSet<String> {
     let ask = |_| world.ask(from, address, 80).unwrap_or("nobody".to_owned());
@@ -155,4 +226,45 @@ fn in_mode_mesh_a_local_backend_still_answers_from_the_services_address() {
     served_by(&world, 80, &["us-1"]);
     world.apply_everywhere("eu", "pods.yaml", &ready);
     served_by(&world, 80, &["eu-1"]);
+    // It is its own only backend.
+    for address in cluster_ips(80, "eu") {
+        let answer = world.ask(web, &address, 80);
+        assert_eq!(answer.as_deref(), Some("eu-1/web"), "{address}");
+    }
+}
+
+#[test]
+fn a_pod_reaches_itself_through_its_own_service_and_no_policy_forbids_it() {
+    if !may_run("a_pod_reaches_itself_through_its_own_service_and_no_policy_forbids_it") {
+        return;
+    }
+    let world = Topology::up(1, &[]);
+    world.apply("eu", "own.yaml", &own_service(83));
+    world.apply("eu", "closed.yaml", CLOSED);
+    let _servers = serve(&world);
+    let _nodes = world.start_mesh();
+    let (client, web) = (world.pod("eu-1", "client"), world.pod("eu-1", "web"));
+    for address in cluster_ips(83, "eu") {
+        let text = |program, arguments: &[&str]| {
+            let output = world.python(&web.namespace, program, arguments);
+            output.text.trim().to_owned()
+        };
+        assert_eq!(world.ask_until(web, &address, 80, "eu-1/web"), "eu-1/web");
+        // From the service's own port.
+        let url = format!("http://{}/", socket(&address, 80));
+        let curl = ["curl", "--silent", "--max-time", "2", "--local-port", "80"];
+        let output = world.run(&web.namespace, &[&curl[..], &[&url]].concat());
+        assert_eq!(output.text.trim(), "eu-1/web", "{address}");
+        assert_eq!(text(ASK_UDP, &[&address, "80"]), "eu-1/web");
+        // What its kernel says of a port without anybody reaches its program, too.
+        let refused = text(ASK_UDP, &[&address, "81"]);
+        assert_eq!(refused, "ConnectionRefusedError", "{address}");
+        let output = world.run(&web.namespace, &["nc", "-z", "-w", "2", &address, "81"]);
+        assert!(!output.ok, "{address}");
+        assert_eq!(
+            text(BULK, &[&address]),
+            format!("{address} {address} 90 True True")
+        );
+        assert_eq!(world.ask(client, &address, 80), None, "{address}");
+    }
 }

@@ -63,7 +63,7 @@ pub(crate) enum Role {
 pub(crate) struct Conversation {
     /// How packets of the flow arrive.
     pub forward: Key,
-    /// How answers arrive: after the translation, reversed.
+    /// How answers arrive: after the translation, reversed. Those of a pod to itself leave it, too.
     pub reply: Key,
     /// Whose the governed end was when it was judged.
     pub subject: Identity,
@@ -296,5 +296,16 @@ pub(crate) fn enter(
         told_client: false,
     };
     conversation.reply_route = answers_go(snapshot, &conversation);
+    if conversation.hairpin().is_some() {
+        conversation.reply = Key {
+            flow: Flow {
+                destination: flow.destination,
+                ..conversation.reply.flow
+            },
+            side,
+        };
+        // Back to whom it came from, as answers do.
+        conversation.forward_route = conversation.reply_route;
+    }
     Some(conversation)
 }

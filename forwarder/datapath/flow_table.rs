@@ -45,7 +45,7 @@ pub(crate) struct FlowTable {
 pub(crate) enum Refused {
     /// No slot is free, and nobody has to make room for the identity that began it.
     Full,
-    /// Its answers could not be told from those of another living conversation.
+    /// Its answers could not be told from those of another living conversation, or from itself.
     Clash,
 }
 
@@ -104,6 +104,10 @@ impl FlowTable {
     /// # Errors
     /// [`Refused`]; nothing has changed then, but that expired conversations may be gone.
     pub(crate) fn insert(&mut self, conversation: Conversation, now: Time) -> Result<u32, Refused> {
+        if conversation.forward == conversation.reply {
+            // A pod to itself by one port at both ends, which the service has as well.
+            return Err(Refused::Clash);
+        }
         for key in [&conversation.forward, &conversation.reply] {
             if let Some((other, _)) = self.find(key, now) {
                 let other_may_go = self.slots[other as usize]

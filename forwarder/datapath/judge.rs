@@ -3,7 +3,7 @@
 
 use alloc::sync::Arc;
 
-use balance::{Backend, Frontend, Service};
+use balance::{Frontend, Service};
 use packet::{Address, Flow, Kind, icmp_type};
 use policy::{Decision, Direction, Endpoint, Identity, Party, Question, Verdict};
 
@@ -199,16 +199,23 @@ impl Snapshot {
         if !inquiry.begins {
             return Err(Reason::NoFlowForService);
         }
-        let backend = pick(service, flow)?;
+        let hash = crate::key::hash(flow);
+        let backend = service.pick(hash).ok_or(Reason::NoBackend)?;
         judgement.destination = (backend.address, backend.port);
         Ok(())
     }
 
+    /// Asks the policies, unless both ends are one: "a Pod cannot block access to itself"
+    /// (<https://kubernetes.io/docs/concepts/services-networking/network-policies/>). Whatever a policy
+    /// says that cannot be enforced, it cannot say that either, and so it denies nothing here.
     fn ask<'a>(
         &self,
         asked: &mut Option<(Question<'a>, Decision)>,
         question: &Question<'a>,
     ) -> Result<(), Reason> {
+        if question.subject.address == question.peer.address {
+            return Ok(());
+        }
         let decision = self.policy.decide(question);
         *asked = Some((*question, decision));
         match decision.verdict {
@@ -225,23 +232,4 @@ fn reason(direction: Direction, decision: &Decision) -> Reason {
         Direction::Egress => Reason::EgressDenied,
         Direction::Ingress => Reason::IngressDenied,
     }
-}
-
-/// The backend for a flow: never the client itself, which would have to take its own address for
-/// another's. A client that is a backend too gets one of the others.
-fn pick<'a>(service: &'a Service, flow: &Flow) -> Result<&'a Backend, Reason> {
-    let hash = crate::key::hash(flow);
-    let backend = service.pick(hash).ok_or(Reason::NoBackend)?;
-    if backend.address != flow.source {
-        return Ok(backend);
-    }
-    let others = || {
-        service
-            .in_use()
-            .filter(|other| other.address != flow.source)
-    };
-    let other = hash
-        .checked_rem(others().count() as u64)
-        .and_then(|n| others().nth(n as usize));
-    other.ok_or(Reason::Hairpin)
 }

@@ -21,6 +21,7 @@ mod flow_table;
 mod foresight;
 mod forwarder;
 mod fragments;
+mod hairpin;
 mod handover;
 mod inbound;
 mod judge;

@@ -60,8 +60,6 @@ reasons! {
     NoServicePort = "noServicePort";
     /// Only a new flow can be sent to a service, and this is the middle of an unknown one.
     NoFlowForService = "noFlowForService";
-    /// The pod is the only backend of the service that it asked for, which is not translated yet.
-    Hairpin = "hairpin";
     /// The backend that the connection had through a service is known dead, and it was ended for that.
     BackendGone = "backendGone";
     /// An answer, or an error, to a flow that is not known.
@@ -74,7 +72,7 @@ reasons! {
     NoChecksum = "noChecksum";
     /// The flow table is full, and who began the flow has its share of it.
     FlowTableFull = "flowTableFull";
-    /// Its answers could not be told from those of another living flow.
+    /// Its answers could not be told from those of another living flow, or from itself.
     FlowClash = "flowClash";
     /// A redirect about a translated packet: the route of its backend is none of the service's.
     Redirect = "redirect";

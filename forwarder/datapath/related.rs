@@ -55,6 +55,7 @@ impl Pass<'_> {
             return self.out.drop(packet, Reason::NoFlow);
         };
         let conversation = self.flows.at(slot);
+        let hairpin = conversation.hairpin();
         let (frontend, backend) = (conversation.frontend, conversation.destination);
         // The quoted packet went the other way.
         let under_way = &conversation.under_way[role.opposite() as usize];
@@ -64,10 +65,14 @@ impl Pass<'_> {
         {
             return self.out.drop(packet, Reason::WrongSequence);
         }
-        if let Some(frontend) = frontend {
-            if is_redirect(&packet) {
-                return self.out.drop(packet, Reason::Redirect);
-            }
+        if frontend.is_some() && is_redirect(&packet) {
+            return self.out.drop(packet, Reason::Redirect);
+        }
+        let mut side = side;
+        if let Some(hairpin) = hairpin {
+            hairpin.turn_error(&mut packet, role);
+            side = Side::In;
+        } else if let Some(frontend) = frontend {
             let flow = packet.header().flow;
             match role {
                 Role::Reply => {

@@ -147,6 +147,10 @@ impl Explainer {
                 (Judged::Here(Err(reason)), None) => {
                     self.of_reason(reason, inquiry, judgement, address)
                 }
+                (Judged::Here(Ok(())), None) if judgement.destination.0 == inquiry.flow.source => {
+                    let who = self.directory.name(judgement.subject);
+                    format!("no policy can keep {who} from itself")
+                }
                 (Judged::Here(Ok(())), None) => {
                     String::from("a node may always reach its own pods")
                 }
@@ -228,7 +232,6 @@ impl Explainer {
             }
             Reason::NoBackend => self.of_backends(judgement),
             Reason::NoServicePort => self.of_ports(inquiry.flow.destination),
-            Reason::Hairpin => String::from("it is the only backend of the service itself"),
             Reason::NotOurs => {
                 String::from("neither end is in the mesh; services are for its pods")
             }

@@ -244,6 +244,37 @@ fn a_service_says_which_backends_it_has_and_which_ports() {
 }
 
 #[test]
+fn no_policy_keeps_a_pod_from_itself_by_way_of_its_service_or_without() {
+    for spec in [
+        "{podSelector: {}, policyTypes: [Ingress, Egress]}",
+        "{podSelector: {}, fromTheFuture: 1}",
+    ] {
+        let more = [service("front", 1, "front"), policy("closed", spec)];
+        let explainer = world(&more.concat());
+        for (to, backend, way) in [
+            (
+                "svc:shop/front",
+                Some("10.1.0.1:8080"),
+                "back to itself, which sees the service's address at the other end",
+            ),
+            ("shop/front", None, "none, for it does not leave its sender"),
+        ] {
+            let answer = ask(&explainer, "shop/front", to);
+            assert_eq!(answer.verdict, "allow");
+            assert_eq!(answer.backend.as_deref(), backend);
+            for end in [&answer.ends.egress, &answer.ends.ingress] {
+                assert_eq!(end.why, "no policy can keep shop/front from itself");
+                assert_eq!((end.isolated, end.rules.len()), (None, 0));
+            }
+            let text = answer.render();
+            assert!(text.ends_with(&format!("\n  route    {way}\n")), "{text}");
+        }
+        let others = ask(&explainer, "shop/back", "svc:shop/front");
+        assert_eq!(others.verdict, "deny");
+    }
+}
+
+#[test]
 fn another_clusters_end_is_its_own_to_judge() {
     let none = "{podSelector: {}, policyTypes: [Ingress, Egress]}";
     let explainer = world(&policy("a", none));

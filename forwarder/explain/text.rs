@@ -73,6 +73,12 @@ impl Answer {
     }
 
     fn way(&self) -> String {
+        if self.from.address == self.to.address {
+            return String::from(match self.backend {
+                Some(_) => "back to itself, which sees the service's address at the other end",
+                None => "none, for it does not leave its sender",
+            });
+        }
         match (self.route.as_str(), &self.peer) {
             ("pod", _) => String::from("a pod of this node"),
             ("host", _) => String::from("this node itself"),

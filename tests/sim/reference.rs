@@ -3,7 +3,7 @@
 //!
 //! Sources: NetworkPolicy (networking.k8s.io/v1); Cilium's rule that a selector without the label
 //! of the cluster means the own one (1.19); `service.cilium.io/affinity` as Cilium's
-//! `SelectBackends` has it.
+//! `SelectBackends` has it; "a Pod cannot block access to itself" (Kubernetes, network policies).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -90,6 +90,9 @@ pub fn allows(view: &View, own: usize, question: &Question) -> bool {
     let Owner::Pod(subject) = subject else {
         return true;
     };
+    if question.source == question.destination {
+        return true;
+    }
     if question.direction == Direction::Ingress && matches!(peer_owner, Owner::Node(n) if n == own)
     {
         return true;

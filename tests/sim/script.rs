@@ -35,6 +35,8 @@ pub struct Report {
     pub repeated: u64,
     /// Packets of answers that came through a service.
     pub served: u64,
+    /// Packets that came to their own sender through a service.
+    pub came_back: u64,
     /// Packets that reached somebody.
     pub arrived: u64,
     /// Packets that were sent and allowed to reach nobody.
@@ -74,6 +76,7 @@ impl Report {
         self.unanswered += other.unanswered;
         self.repeated += other.repeated;
         self.served += other.served;
+        self.came_back += other.came_back;
         self.arrived += other.arrived;
         self.denied += other.denied;
         self.in_order += other.in_order;
@@ -143,6 +146,7 @@ fn finish(sim: &mut Sim, report: &mut Report, lived: Duration) {
     report.denied = sim.witness.denied;
     report.served = sim.witness.balanced.values().sum();
     report.resets = sim.witness.resets;
+    report.came_back = sim.witness.came_back;
     report.datagrams = sim.datagrams;
     report.attacked = sim.wires.attacked;
     report.swallowed = sim.wires.swallowed;
@@ -411,9 +415,7 @@ fn expected(sim: &Sim, place: usize, target: Target) -> Expected {
     };
     let silent = silent(sim, node);
     let v4 = target.address.is_ipv4();
-    let mut backends = backends(truth, node, &silent, service, port, v4);
-    // Nobody is sent to itself.
-    backends.retain(|(address, _)| !client.stack.addresses.contains(address));
+    let backends = backends(truth, node, &silent, service, port, v4);
     let names: Vec<Option<String>> = backends
         .iter()
         .map(|backend| reached(sim, place, target.protocol, *backend))
@@ -452,7 +454,7 @@ fn reached(
     });
     match owner(&sim.truth, address) {
         Owner::World if out => answers("world"),
-        Owner::Pod(pod) if out && address != source && carried(sim, client.node, pod) => {
+        Owner::Pod(pod) if out && carried(sim, client.node, pod) => {
             allows(&sim.truth, pod.node, &question(Direction::Ingress))
                 .then(|| answers(&pod.name))?
         }

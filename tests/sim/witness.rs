@@ -88,6 +88,10 @@ pub struct Witness {
     pub resets: u64,
     /// Packets of services' flows that reached pods.
     pub balanced: BTreeMap<bool, u64>,
+    /// Flows of pods to themselves through a service, as they reach them: from the service's address.
+    own: HashSet<Tuple>,
+    /// Packets of theirs that arrived.
+    pub came_back: u64,
 }
 
 impl Witness {
@@ -157,7 +161,11 @@ impl Witness {
             };
             if allows(at.view, at.node, &question(Direction::Egress, translated)) {
                 allowed = true;
-                self.expect(Sent::Own, translated, seen);
+                let arriving = mirrored(translated, address);
+                if arriving != translated {
+                    self.own.insert(arriving);
+                }
+                self.expect(Sent::Own, arriving, seen);
             }
         }
         if allowed {
@@ -208,9 +216,11 @@ impl Witness {
             self.resets += 1;
             return Ok(());
         }
-        if !allowed {
+        let is_own = self.own.contains(&tuple);
+        if !(allowed || is_own) {
             return Err(format!("{tuple:?} is not allowed in"));
         }
+        self.came_back += u64::from(is_own);
         if seen.kind == Kind::EchoReply {
             return Err(format!("{tuple:?} answers nothing"));
         }
@@ -234,10 +244,11 @@ impl Witness {
         if let Some(served) = self.served.get(&forward) {
             let from: Vec<(IpAddr, u16)> = served.iter().copied().collect();
             return from.into_iter().any(|source| {
-                let sent = Tuple {
-                    source,
-                    ..seen.tuple
+                let asked = Tuple {
+                    destination: source,
+                    ..forward
                 };
+                let sent = mirrored(asked, forward.destination.0).reverse();
                 let taken = self.take_any(sent, seen);
                 if taken {
                     *self.balanced.entry(source.0.is_ipv4()).or_default() += 1;
@@ -334,6 +345,15 @@ impl Witness {
         *latest = number.max(*latest);
         true
     }
+}
+
+/// What reaches the backend of a service at `address`: one that is the client itself is asked by the
+/// service.
+fn mirrored(mut tuple: Tuple, address: IpAddr) -> Tuple {
+    if tuple.source.0 == tuple.destination.0 {
+        tuple.source.0 = address;
+    }
+    tuple
 }
 
 fn lesser(tuple: Tuple) -> Tuple {

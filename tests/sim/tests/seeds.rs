@@ -60,6 +60,7 @@ fn eighth(number: u64) {
     assert!(sum.swallowed > SEEDS / 4, "swallowed: {}", sum.swallowed);
     assert!(sum.resets > SEEDS / 32, "resets: {}", sum.resets);
     assert!(sum.fell_back > SEEDS, "fell back: {}", sum.fell_back);
+    assert!(sum.came_back > SEEDS, "came back: {}", sum.came_back);
     for reason in [
         "egressDenied",
         "ingressDenied",

@@ -11,6 +11,7 @@ mod crews;
 mod death;
 mod flooded;
 mod fuzz;
+mod hairpin;
 mod icmp;
 mod judged;
 mod many;

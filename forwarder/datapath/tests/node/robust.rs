@@ -7,7 +7,7 @@
 //! nothing but what the table says arrives anywhere, and no other drop is counted (`table`). Then all
 //! of them again, spoilt in every way that comes to mind (`mutated`).
 
-mod bytes;
+pub(crate) mod bytes;
 mod errors;
 mod extensions;
 mod fragments;

@@ -162,17 +162,6 @@ fn the_middle_of_an_unknown_flow_is_not_translated() {
 }
 
 #[test]
-fn a_client_that_is_a_backend_too_gets_another_one() {
-    let mut world = with_backends(&[(1, 1, true), (2, 1, true)]);
-    for port in 0..32 {
-        connect(&mut world, (CLIENT.0, 41_000 + port), 2);
-    }
-    let mut alone = with_backends(&[(1, 1, true)]);
-    alone.send(1, &tcp(CLIENT, FRONTEND, "S", b""));
-    assert_eq!(alone.drops(1, Reason::Hairpin), 1);
-}
-
-#[test]
 fn an_error_about_a_translated_flow_quotes_what_the_client_sent() {
     let mut world = with_backends(&[(2, 1, true)]);
     let backend = connect(&mut world, CLIENT, 2);

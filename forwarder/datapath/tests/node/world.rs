@@ -16,6 +16,8 @@ use tunnel::{Lane, PrivateKey};
 const BUFFERS: usize = 512;
 pub(crate) const SERVICE: [u8; 4] = [10, 96, 0, 1];
 pub(crate) const SERVICE_PORT: u16 = 80;
+/// Another port of it, which leads to the same one of the backends.
+pub(crate) const OTHER_PORT: u16 = 8000;
 /// The service's other address.
 pub(crate) const SERVICE_V6: [u8; 16] = [0xfd, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
@@ -44,6 +46,8 @@ pub(crate) struct World {
     pub(crate) backends: Vec<(u8, u8, bool)>,
     /// Pods that nobody has any more, by the same.
     pub(crate) gone: Vec<(u8, u8)>,
+    /// The port of the backends.
+    pub(crate) target: u16,
     pub(crate) policies: Vec<Policy>,
     /// What routers on the wire write into the ECN field of outer packets, if they do.
     pub(crate) ecn: Option<u8>,
@@ -125,6 +129,7 @@ impl World {
             moved: false,
             backends: Vec::new(),
             gone: Vec::new(),
+            target: 8080,
             policies: Vec::new(),
             ecn: None,
             more: false,
@@ -239,7 +244,7 @@ impl World {
                     true => Address::from_v6(pod_v6(*node, *number)),
                     false => Address::from_v4(pod(*node, *number)),
                 },
-                port: 8080,
+                port: self.target,
                 cluster: *node,
                 local: *node == own,
                 state: State::Active,
@@ -260,13 +265,16 @@ impl World {
         let addresses = [Address::from_v4(SERVICE), Address::from_v6(SERVICE_V6)];
         let frontends = addresses.into_iter().flat_map(|address| {
             let service = service(!address.is_v4());
-            [protocol::TCP, protocol::UDP].map(|protocol| {
-                let frontend = Frontend {
-                    address,
-                    port: SERVICE_PORT,
-                    protocol,
-                };
-                (frontend, service.clone())
+            let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP];
+            protocols.into_iter().flat_map(move |protocol| {
+                [SERVICE_PORT, OTHER_PORT].map(|port| {
+                    let frontend = Frontend {
+                        address,
+                        port,
+                        protocol,
+                    };
+                    (frontend, service.clone())
+                })
             })
         });
         frontends.collect()
