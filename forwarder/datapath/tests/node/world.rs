@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) moved: bool,
     /// Backends by host number and pod number, each with whether it is healthy.
     pub(crate) backends: Vec<(u8, u8, bool)>,
+    /// How long a client of the service stays with its backend, if it stays.
+    pub(crate) client_stays: Option<Duration>,
     pub(crate) policies: Vec<Policy>,
     /// What routers on the wire write into the ECN field of outer packets, if they do.
     pub(crate) ecn: Option<u8>,
@@ -115,6 +117,7 @@ impl World {
             knows_lanes: true,
             moved: false,
             backends: Vec::new(),
+            client_stays: None,
             policies: Vec::new(),
             ecn: None,
             more: false,
@@ -227,14 +230,9 @@ impl World {
             };
             let backends = self.backends.iter().map(backend).collect();
             let (name, port) = ("shop/cart".into(), "http".into());
-            Arc::new(Service::new(
-                name,
-                port,
-                Affinity::None,
-                true,
-                backends,
-                251,
-            ))
+            let mut service = Service::new(name, port, Affinity::None, true, backends, 251);
+            service.client_stays = self.client_stays;
+            Arc::new(service)
         };
         let addresses = [Address::from_v4(SERVICE), Address::from_v6(SERVICE_V6)];
         let frontends = addresses.into_iter().flat_map(|address| {
