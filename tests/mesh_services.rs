@@ -176,6 +176,40 @@ fn affinity_and_readiness_decide_who_serves_and_status_says_who() {
 }
 
 #[test]
+fn a_client_stays_where_it_was_and_a_local_policy_keeps_it_on_its_node() {
+    if !may_run("a_client_stays_where_it_was_and_a_local_policy_keeps_it_on_its_node") {
+        return;
+    }
+    let world = world_of_services();
+    let _servers = serve(&world);
+    let _nodes = world.start_mesh();
+    let client = world.pod("eu-1", "client");
+    let [four, _] = cluster_ips(82, "eu");
+    let line = "  ipFamilyPolicy: RequireDualStack\n";
+    let with = |more: &str| service("web-none", 82, "eu", "none").replace(line, more);
+    // Only the remote one serves, then both: who came stays there, whatever flow it is.
+    let affinity = with("  sessionAffinity: ClientIP\n");
+    world.apply_everywhere("eu", "web-none.yaml", &affinity);
+    let ready = world.manifest("eu", "pods.yaml");
+    world.apply_everywhere("eu", "pods.yaml", &unready(&ready, "web-1"));
+    served_by(&world, 82, &["us-1"]);
+    world.apply_everywhere("eu", "pods.yaml", &ready);
+    let us = BTreeSet::from(["us-1/web".to_owned()]);
+    assert_eq!(who(&world, client, &four, 24), us);
+    // The same service for clients of the node that a backend is on.
+    world.apply_everywhere(
+        "eu",
+        "web-none.yaml",
+        &with("  internalTrafficPolicy: Local\n"),
+    );
+    served_by(&world, 82, &["eu-1"]);
+    world.apply_everywhere("eu", "pods.yaml", &unready(&ready, "web-1"));
+    let before = world.drops("eu-1", "noBackend");
+    assert_eq!(world.ask(client, &four, 80), None);
+    assert!(world.drops("eu-1", "noBackend") > before);
+}
+
+#[test]
 fn a_service_without_a_backend_refuses_and_counts() {
     if !may_run("a_service_without_a_backend_refuses_and_counts") {
         return;

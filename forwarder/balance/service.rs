@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use packet::Address;
 
@@ -21,6 +22,12 @@ pub struct Service {
     pub affinity: Affinity,
     /// Whether other clusters' backends belong to it (`service.cilium.io/global`).
     pub global: bool,
+    /// Whether all flows of a client go to one backend (`sessionAffinity: ClientIP`), and how long
+    /// after its last new flow it stays there when others come. `None`: each flow by itself.
+    pub client_stays: Option<Duration>,
+    /// Whether only backends on the client's own node serve it (`internalTrafficPolicy: Local`).
+    /// The others are left out by whoever knows the nodes: here it is only said.
+    pub own_node_only: bool,
     /// All backends that are known, by address and port; each pair occurs once.
     pub backends: Vec<Backend>,
     /// Which of them take new flows: indices into `backends`.
@@ -54,6 +61,8 @@ impl Service {
             port_name,
             affinity,
             global,
+            client_stays: None,
+            own_node_only: false,
             backends,
             chosen,
             table,
@@ -69,14 +78,18 @@ impl Service {
         if self.backends == backends {
             return self.clone();
         }
-        Arc::new(Service::new(
-            self.name.clone(),
-            self.port_name.clone(),
-            self.affinity,
-            self.global,
-            backends,
-            self.size,
-        ))
+        Arc::new(Service {
+            client_stays: self.client_stays,
+            own_node_only: self.own_node_only,
+            ..Service::new(
+                self.name.clone(),
+                self.port_name.clone(),
+                self.affinity,
+                self.global,
+                backends,
+                self.size,
+            )
+        })
     }
 
     /// The backend for a new flow, by [`flow_hash`](crate::flow_hash) or
@@ -93,6 +106,18 @@ impl Service {
             .backends
             .binary_search_by_key(&(address, port), |b| (b.address, b.port));
         self.backends.get(found.ok()?)
+    }
+
+    /// The backend with this address and port, if it takes new flows.
+    pub fn taking(&self, address: Address, port: u16) -> Option<&Backend> {
+        let found = self
+            .backends
+            .binary_search_by_key(&(address, port), |b| (b.address, b.port));
+        let index = found.ok()?;
+        self.chosen.binary_search(&index).ok()?;
+        self.backends
+            .get(index)
+            .filter(|backend| backend.weight > 0)
     }
 
     /// The backends that take new flows, by address and port.
@@ -176,6 +201,10 @@ mod tests {
                 Affinity::Remote => 1,
             };
             assert_eq!(in_use.len(), want);
+            for backend in &service.backends {
+                let takes = service.taking(backend.address, backend.port).is_some();
+                assert_eq!(takes, in_use.contains(&backend.address));
+            }
             assert_eq!(picked(&service), in_use);
         }
     }
@@ -196,6 +225,7 @@ mod tests {
         assert_eq!(service.in_use().count(), 0);
         assert_eq!(service.backend(silent.address, 8080), Some(&silent));
         assert_eq!(service.backend(silent.address, 8081), None);
+        assert_eq!(service.taking(silent.address, 8080), None);
     }
 
     #[test]
@@ -237,6 +267,16 @@ mod tests {
         let new = old.renewed(fewer.clone());
         assert_eq!(*new, service(Affinity::None, true, fewer));
         assert_eq!(picked(&new), [all[1].address, all[2].address]);
+    }
+
+    #[test]
+    fn other_backends_do_not_change_how_clients_are_treated() {
+        let mut old = service(Affinity::None, true, vec![backend(1, 1)]);
+        old.client_stays = Some(Duration::from_secs(60));
+        old.own_node_only = true;
+        let new = Arc::new(old).renewed(vec![backend(1, 2)]);
+        assert_eq!(new.client_stays, Some(Duration::from_secs(60)));
+        assert!(new.own_node_only);
     }
 
     #[test]

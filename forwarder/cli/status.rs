@@ -213,7 +213,14 @@ fn services(report: &Report, text: &mut String) -> std::fmt::Result {
                 used.join(", ")
             };
             let all = port.backends.len();
-            writeln!(text, "{name:<25} {:<26} {used} (of {all})", port.frontend)?;
+            write!(text, "{name:<25} {:<26} {used} (of {all})", port.frontend)?;
+            if port.internal_traffic_policy == "local" {
+                write!(text, ", of this node only")?;
+            }
+            if let Some(seconds) = port.session_affinity_seconds {
+                write!(text, ", a client stays {seconds} s")?;
+            }
+            writeln!(text)?;
         }
     }
     Ok(())

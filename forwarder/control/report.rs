@@ -167,6 +167,13 @@ pub struct ServicePort {
     pub global: bool,
     /// `none`, `local` or `remote`.
     pub affinity: String,
+    /// With `sessionAffinity: ClientIP` its time-out, in seconds: so long a client stays with its
+    /// backend after its last new flow.
+    #[serde(default)]
+    pub session_affinity_seconds: Option<u64>,
+    /// `cluster` or `local`: whether only this node's backends count.
+    #[serde(default)]
+    pub internal_traffic_policy: String,
     /// All backends that are known.
     pub backends: Vec<Backend>,
 }
@@ -430,6 +437,11 @@ fn service_port(service: &Arc<Service>) -> ServicePort {
             Affinity::None => "none",
             Affinity::Local => "local",
             Affinity::Remote => "remote",
+        }),
+        session_affinity_seconds: service.client_stays.map(|time| time.as_secs()),
+        internal_traffic_policy: String::from(match service.own_node_only {
+            true => "local",
+            false => "cluster",
         }),
         backends: service
             .backends

@@ -10,6 +10,7 @@ use packet::{Coalescer, Datagrams, Fragment, Frame, Header, Kind, Now, Packet, T
 use tunnel::{Inner, Lane, Unopened};
 
 use crate::answers::Answers;
+use crate::clients::Clients;
 use crate::death::Walk;
 use crate::flow_table::FlowTable;
 use crate::fragments::Fragments;
@@ -25,6 +26,9 @@ use crate::{
 /// little enough at once not to be felt.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 const SWEEP_SHARE: usize = 128;
+/// Clients that are known to stay with a backend, each for one port of a service: so many pods as a
+/// node has at most (Kubernetes advises 110) with 37 such ports each, in some 300 KiB.
+const CLIENTS: usize = 4_096;
 /// Flows whose packets are made whole at once.
 const COALESCED_FLOWS: usize = 16;
 /// Packets that one train can hold, and so how much one batch needs: UDP_GRO gives at most 64 KiB
@@ -70,6 +74,7 @@ pub struct Forwarder {
     pub(crate) probes: Probes,
     paths: Paths,
     flows: FlowTable,
+    clients: Clients,
     fragments: Fragments,
     answers: Answers,
     walk: Walk,
@@ -111,6 +116,7 @@ impl Forwarder {
             probes: Probes::new(settings.probe_interval, settings.probe_count, identifier),
             paths: Paths::new(settings.mtu, of_paths, settings.secret),
             flows: FlowTable::new(flows, settings.secret),
+            clients: Clients::new(flows.min(CLIENTS), settings.secret),
             fragments: Fragments::new(flows > 0, settings.secret),
             answers: Answers::new(),
             walk: Walk::default(),
@@ -340,6 +346,7 @@ impl Forwarder {
         Some(Pass {
             snapshot,
             flows: &mut self.flows,
+            clients: &mut self.clients,
             fragments: &mut self.fragments,
             lanes: &mut self.lanes,
             answers: &mut self.answers,

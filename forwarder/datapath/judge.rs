@@ -3,7 +3,7 @@
 
 use alloc::sync::Arc;
 
-use balance::{Frontend, Service};
+use balance::{Backend, Frontend, Service};
 use packet::{Address, Flow, Kind, icmp_type};
 use policy::{Decision, Direction, Endpoint, Identity, Party, Question, Verdict};
 
@@ -21,6 +21,9 @@ pub struct Inquiry {
     pub begins: bool,
     /// The backend that the flow has, if it has one that is to stay.
     pub pinned: Option<(Address, u16)>,
+    /// The backend that the client of a new flow was given lately, where it stays with its own: it is
+    /// given again if it still takes new flows.
+    pub preferred: Option<(Address, u16)>,
 }
 
 impl Inquiry {
@@ -78,15 +81,17 @@ impl Snapshot {
 
     /// Judges a flow where it leaves its source: service, egress policy, route.
     pub fn judge_out(&self, inquiry: &Inquiry) -> Judgement<'_> {
-        self.judge_out_where(inquiry, |address| self.endpoint(address))
+        self.judge_out_where(inquiry, |address| self.endpoint(address), |own| own)
     }
 
     /// The same where addresses belong to whom `whose` says: to another node its own address is the
-    /// host's, and ours a remote node's.
+    /// host's, and ours a remote node's; and where `served` says what is in the place of a service of
+    /// ours: another node has its own backends where only those may serve.
     pub fn judge_out_where<'a>(
         &'a self,
         inquiry: &Inquiry,
         whose: impl Fn(Address) -> Option<&'a Arc<Endpoint>>,
+        served: impl Fn(&'a Arc<Service>) -> &'a Arc<Service>,
     ) -> Judgement<'a> {
         let flow = &inquiry.flow;
         let mut judgement = Judgement {
@@ -98,7 +103,8 @@ impl Snapshot {
             route: Route::Nowhere,
             verdict: Ok(()),
         };
-        judgement.verdict = self.translate(inquiry, &mut judgement).and_then(|()| {
+        let translated = self.translate(inquiry, served, &mut judgement);
+        judgement.verdict = translated.and_then(|()| {
             let (destination, port) = judgement.destination;
             judgement.peer = whose(destination);
             judgement.route = self.route(destination);
@@ -176,6 +182,7 @@ impl Snapshot {
     fn translate<'a>(
         &'a self,
         inquiry: &Inquiry,
+        served: impl Fn(&'a Arc<Service>) -> &'a Arc<Service>,
         judgement: &mut Judgement<'a>,
     ) -> Result<(), Reason> {
         let flow = &inquiry.flow;
@@ -191,6 +198,7 @@ impl Snapshot {
             protocol: flow.protocol,
         };
         let service = self.services.find(&frontend).ok_or(Reason::NoServicePort)?;
+        let service = served(service);
         judgement.service = Some(service);
         if let Some((address, port)) = inquiry.pinned {
             judgement.destination = (address, port);
@@ -199,8 +207,11 @@ impl Snapshot {
         if !inquiry.begins {
             return Err(Reason::NoFlowForService);
         }
-        let hash = crate::key::hash(flow);
-        let backend = service.pick(hash).ok_or(Reason::NoBackend)?;
+        let lately = inquiry.preferred.filter(|_| service.client_stays.is_some());
+        let backend = match lately.and_then(|(address, port)| service.taking(address, port)) {
+            Some(backend) => backend,
+            None => pick(service, flow).ok_or(Reason::NoBackend)?,
+        };
         judgement.destination = (backend.address, backend.port);
         Ok(())
     }
@@ -232,4 +243,12 @@ fn reason(direction: Direction, decision: &Decision) -> Reason {
         Direction::Egress => Reason::EgressDenied,
         Direction::Ingress => Reason::IngressDenied,
     }
+}
+
+/// The backend for a new flow: by its client where that is to stay with one.
+fn pick<'a>(service: &'a Service, flow: &Flow) -> Option<&'a Backend> {
+    service.pick(match service.client_stays {
+        Some(_) => balance::client_hash(flow.source),
+        None => crate::key::hash(flow),
+    })
 }

@@ -2,16 +2,19 @@
 //! and the way of a packet through both ([`Forwarder`]).
 //!
 //! A packet meets, in this order: `forwarder` (parse) → `pass` (flow table; on a miss or a new
-//! epoch `judge`) → translation → `lanes` (seal); from the wire `inbound` (open, source, coalesce)
-//! → `pass` → translation → the pods. A fragment goes through `pieces`, to be judged as its first
-//! was. When a backend dies, `death` goes through the flow table and tells whoever talked with it. Where a part of this is another worker's, by the [`Share`] of addresses, it goes there as a
-//! [`Crossing`]. Every way out is a queue of the [`Outbox`] or a [`Reason`].
+//! epoch `judge`, which is told what `clients` knows) → translation → `lanes` (seal); from the wire
+//! `inbound` (open, source, coalesce) → `pass` → translation → the pods. A fragment goes through
+//! `pieces`, to be judged as its first was. When a backend dies, `death` goes through the flow table
+//! and tells whoever talked with it. Where a part of this is another worker's, by the [`Share`] of
+//! addresses, it goes there as a [`Crossing`]. Every way out is a queue of the [`Outbox`] or a
+//! [`Reason`].
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod answers;
+mod clients;
 mod conversation;
 mod crossing;
 mod cut;

@@ -4,6 +4,7 @@ use packet::{Complaint, Fragment, Header, Kind, Now, Packet};
 use policy::RuleId;
 
 use crate::answers::Answers;
+use crate::clients::Clients;
 use crate::conversation::{ACK, Conversation, Role, SYN, Stage, answers_go, enter};
 use crate::cut::cut;
 use crate::death::lives;
@@ -22,6 +23,7 @@ use crate::{Crossing, Key, Origin, Outbox, Reason, Route, Share, Side, Snapshot}
 pub(crate) struct Pass<'a> {
     pub snapshot: &'a Snapshot,
     pub flows: &'a mut FlowTable,
+    pub clients: &'a mut Clients,
     pub fragments: &'a mut Fragments,
     pub lanes: &'a mut Lanes,
     pub answers: &'a mut Answers,
@@ -240,6 +242,7 @@ impl Pass<'_> {
             kind: header.kind,
             begins: true,
             pinned: None,
+            preferred: None,
         };
         self.snapshot.judge(side, &inquiry).verdict
     }
@@ -256,10 +259,14 @@ impl Pass<'_> {
             kind: header.kind,
             begins: header.kind != Kind::Tcp || opens(header),
             pinned: pinned.and_then(|c| c.frontend.map(|_| c.destination)),
+            preferred: self.given_lately(side, &header.flow),
         };
         let snapshot = self.snapshot;
         let judgement = snapshot.judge(side, &inquiry);
         let entered = self.enter(side, &inquiry, &judgement, past);
+        if entered.is_ok() {
+            self.note_client(&inquiry, &judgement);
+        }
         self.tell(side, &inquiry, &judgement, past, entered.err());
         entered
     }
@@ -380,6 +387,7 @@ impl Pass<'_> {
             kind,
             begins: true,
             pinned: Some(old.destination),
+            preferred: None,
         };
         let judgement = self.snapshot.judge(side, &inquiry);
         judgement.verdict.ok()?;

@@ -25,6 +25,14 @@ pub struct Answer {
     pub backend: Option<String>,
     /// All backends that take new flows.
     pub backends: Vec<String>,
+    /// With `sessionAffinity: ClientIP` its time-out, in seconds: a client that had a new flow to the
+    /// service less than that ago stays with the backend that it has.
+    #[serde(default)]
+    pub session_affinity_seconds: Option<u64>,
+    /// `cluster`, or `local` where only backends on the client's own node serve it; nothing where no
+    /// service was asked for.
+    #[serde(default)]
+    pub internal_traffic_policy: Option<String>,
     /// The policy rules that matched, with their files: first those of egress, then those of
     /// ingress, each in the order in which they are asked. [`Answer::ends`] says which decided.
     pub rules: Vec<String>,

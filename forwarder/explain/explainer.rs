@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use balance::State;
+use balance::{Backend, Frontend, Service, State};
 use datapath::{Inquiry, Judgement, Reason, Route};
 use mesh::Compiled;
 use packet::{Address, Flow, Kind, protocol};
@@ -53,9 +53,44 @@ impl Explainer {
             kind: transport.kind,
             begins: true,
             pinned: None,
+            preferred: None,
         };
-        let way = Way::of(&self.compiled.snapshot, &self.nodes, &inquiry);
+        let theirs = self.service_elsewhere(&inquiry.flow);
+        let way = Way::of(
+            &self.compiled.snapshot,
+            &self.nodes,
+            &inquiry,
+            theirs.as_ref(),
+        );
         Ok(self.describe(&inquiry, &way, transport.name))
+    }
+
+    /// The service that a flow asks for as the client's node has it, where that is another node of
+    /// this cluster and has backends of its own.
+    fn service_elsewhere(&self, flow: &Flow) -> Option<Arc<Service>> {
+        let snapshot = &*self.compiled.snapshot;
+        let Route::Node(number) = snapshot.route(flow.source) else {
+            return None;
+        };
+        let node = snapshot.nodes.get(number as usize)?;
+        let frontend = Frontend {
+            address: flow.destination,
+            port: flow.destination_port,
+            protocol: flow.protocol,
+        };
+        let service = snapshot.services.find(&frontend)?;
+        if !service.own_node_only || node.cluster != snapshot.own.cluster {
+            return None;
+        }
+        let all = self.compiled.elsewhere.get(&frontend);
+        let theirs = all.into_iter().flat_map(|all| all.iter());
+        let theirs = theirs.filter(|elsewhere| elsewhere.node == node.name);
+        let backends = theirs.map(|elsewhere| Backend {
+            // A node always reaches its own.
+            healthy: snapshot.route(elsewhere.backend.address) != Route::Nowhere,
+            ..elsewhere.backend.clone()
+        });
+        Some(service.renewed(backends.collect()))
     }
 
     /// The first pair of addresses of one family, IPv4 if there is one.
@@ -104,6 +139,15 @@ impl Explainer {
             backends: way.out.service.map_or_else(Vec::new, |service| {
                 let in_use = service.in_use();
                 in_use.map(|b| socket(b.address, b.port)).collect()
+            }),
+            session_affinity_seconds: named
+                .and_then(|service| service.client_stays)
+                .map(|time| time.as_secs()),
+            internal_traffic_policy: named.map(|service| {
+                String::from(match service.own_node_only {
+                    true => "local",
+                    false => "cluster",
+                })
             }),
             rules: rules.map(|matched| matched.rule.clone()).collect(),
             route: route(way.out.route).to_owned(),
@@ -256,6 +300,12 @@ impl Explainer {
         let Some(service) = judgement.service else {
             return sentence(Reason::NoBackend.text());
         };
+        if service.backends.is_empty() && service.own_node_only {
+            return String::from(
+                "no ready pod is behind it on the client's node, and internalTrafficPolicy: Local \
+                 takes no other node's",
+            );
+        }
         if service.backends.is_empty() {
             return String::from("no ready pod is behind it, in no cluster that shares it");
         }

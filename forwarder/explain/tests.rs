@@ -243,6 +243,50 @@ fn a_service_says_which_backends_it_has_and_which_ports() {
     assert_eq!(answer.backend, None);
 }
 
+/// A service with this behind the rest of its specification.
+fn special(name: &str, number: u8, app: &str, more: &str) -> String {
+    service(name, number, app).replace("]}\n", &format!("], {more}}}\n"))
+}
+
+#[test]
+fn a_service_where_clients_stay_says_so_and_for_how_long() {
+    let spec = "sessionAffinity: ClientIP, \
+                sessionAffinityConfig: {clientIP: {timeoutSeconds: 90}}";
+    let explainer = world(&special("back", 1, "back", spec));
+    let answer = ask(&explainer, "shop/front", "svc:shop/back");
+    assert_eq!(answer.session_affinity_seconds, Some(90));
+    let text = answer.render();
+    let expected = "  service  shop/back (10.101.0.1:80), to one of 10.1.1.1:8080; all flows of a\n           \
+                    client go to the same one, and a client that came in the last 90 s\n           \
+                    stays where it was\n";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn with_traffic_policy_local_each_client_has_what_its_own_node_has() {
+    let more = [
+        special("back", 1, "back", "internalTrafficPolicy: Local"),
+        pod("near", "eu-2", "10.1.1.2", ""),
+    ];
+    let explainer = world(&more.concat());
+    // The only backend is on eu-2: with this client, not with that one, whoever of both is asked.
+    let answer = ask(&explainer, "shop/near", "svc:shop/back");
+    assert_eq!(answer.verdict, "allow");
+    assert_eq!(answer.internal_traffic_policy.as_deref(), Some("local"));
+    assert_eq!(answer.backend.as_deref(), Some("10.1.1.1:8080"));
+    assert_eq!(answer.backends, ["10.1.1.1:8080"]);
+    let text = answer.render();
+    let expected = "to one of 10.1.1.1:8080, no other\n           node's than the client's own";
+    assert!(text.contains(expected), "{text}");
+    let answer = ask(&explainer, "shop/front", "svc:shop/back");
+    assert_eq!(answer.reason.as_deref(), Some("noBackend"));
+    assert_eq!(
+        answer.ends.egress.why,
+        "no ready pod is behind it on the client's node, and internalTrafficPolicy: Local takes no \
+         other node's"
+    );
+}
+
 #[test]
 fn no_policy_keeps_a_pod_from_itself_by_way_of_its_service_or_without() {
     for spec in [

@@ -67,9 +67,23 @@ impl Answer {
                     0 => String::new(),
                     more => format!(" and {more} more"),
                 };
-                format!(", to one of {}{rest}", shown.join(", "))
+                format!(", to one of {}{rest}{}", shown.join(", "), self.manner())
             }
         }
+    }
+
+    /// What the choice goes by, where it is not by each flow among all backends alike.
+    fn manner(&self) -> String {
+        let mut words = String::new();
+        if self.internal_traffic_policy.as_deref() == Some("local") {
+            words += ", no other node's than the client's own";
+        }
+        if let Some(seconds) = self.session_affinity_seconds {
+            words +=
+                "; all flows of a client go to the same one, and a client that came in the last ";
+            words += &format!("{seconds} s stays where it was");
+        }
+        words
     }
 
     fn way(&self) -> String {

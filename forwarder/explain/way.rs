@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use balance::Service;
 use datapath::{Inquiry, Judgement, Reason, Route, Snapshot};
 use packet::{Address, Flow};
 use policy::{Endpoint, Identity};
@@ -40,11 +41,19 @@ impl Judged {
 }
 
 impl<'a> Way<'a> {
-    pub(super) fn of(snapshot: &'a Snapshot, nodes: &'a Nodes, inquiry: &Inquiry) -> Way<'a> {
+    /// The way of a flow; `theirs` is the service that it asks for, where the client's node has
+    /// another one than we.
+    pub(super) fn of(
+        snapshot: &'a Snapshot,
+        nodes: &'a Nodes,
+        inquiry: &Inquiry,
+        theirs: Option<&'a Arc<Service>>,
+    ) -> Way<'a> {
         let flow = &inquiry.flow;
         let seen_from = |place| move |address| nodes.whose(snapshot, place, address);
         let source = snapshot.route(flow.source);
-        let mut out = snapshot.judge_out_where(inquiry, seen_from(source));
+        let served = |own| theirs.unwrap_or(own);
+        let mut out = snapshot.judge_out_where(inquiry, seen_from(source), served);
         let is_outside = |address| snapshot.route(address) == Route::World;
         let outside = source == Route::World && is_outside(flow.destination);
         if outside {

@@ -27,6 +27,7 @@ pub use host_view::HostView;
 pub use object::*;
 pub use pods::PodView;
 pub use scope::Scope;
+pub use services::Elsewhere;
 pub use settings::Settings;
 pub use status::{Source, State, Status};
 pub use world::{Compiled, Event, World};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use balance::Affinity;
 use config::{Place, Problem};
@@ -165,6 +166,11 @@ pub struct Service {
     pub shared: bool,
     /// `service.cilium.io/affinity`.
     pub affinity: Affinity,
+    /// `spec.sessionAffinity: ClientIP` with its `timeoutSeconds`: how long after its last new flow a
+    /// client stays with its backend.
+    pub client_stays: Option<Duration>,
+    /// `spec.internalTrafficPolicy: Local`.
+    pub own_node_only: bool,
     /// `spec.publishNotReadyAddresses`.
     pub publish_not_ready: bool,
     /// Why nothing of it can be served.
@@ -215,6 +221,8 @@ pub struct EndpointSlice {
 pub struct SliceEndpoint {
     /// `addresses`.
     pub addresses: Vec<Address>,
+    /// `nodeName`; empty when it is not said.
+    pub node: String,
     /// `conditions.ready`; true when it is not said.
     pub ready: bool,
     /// `conditions.serving`; as ready when it is not said.

@@ -2,9 +2,10 @@
 //! made, is told what was touched before it, and tells what it has touched: so a change costs what
 //! it touches, and what comes of many changes is what comes of the objects as they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use balance::Frontend;
 use datapath::{Own, Route, Snapshot};
 use packet::{Address, Prefix, PrefixMap};
 use policy::{Compiler, Endpoint, Identity, Labels, Policy, PolicyTable};
@@ -18,7 +19,7 @@ use crate::pods::{self, PodView, Pods};
 use crate::policies::{self, Policies};
 use crate::routes::{self, Routes};
 use crate::scope::Scopes;
-use crate::services::{self, Services};
+use crate::services::{self, Elsewhere, Services};
 use crate::settings::Settings;
 use crate::status::Report;
 
@@ -214,6 +215,7 @@ impl Plan {
         };
         let sources = services::Sources {
             own: known.settings.id,
+            node: &known.settings.node,
             scopes: known.scopes,
             inventory: known.inventory,
             pods: &self.pods,
@@ -262,6 +264,11 @@ impl Plan {
             global_frontends: addresses(true),
             frontends: addresses(false),
         }
+    }
+
+    /// Backends that only clients on other nodes may have.
+    pub(crate) fn elsewhere(&self) -> &Arc<BTreeMap<Frontend, Arc<[Elsewhere]>>> {
+        self.services.elsewhere()
     }
 
     /// The own cluster's policies, translated.

@@ -19,6 +19,17 @@ use crate::status::{Report, Said, State};
 pub(crate) struct Services {
     entries: BTreeMap<Key, Entry>,
     table: ServiceTable,
+    elsewhere: Arc<BTreeMap<Frontend, Arc<[Elsewhere]>>>,
+}
+
+/// A backend of the own cluster that only clients on its own node, another one, may have: for whoever
+/// asks what happens there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Elsewhere {
+    /// Name of that node.
+    pub node: String,
+    /// The backend; whether it answers is not asked.
+    pub backend: Backend,
 }
 
 /// A service.
@@ -38,6 +49,8 @@ struct Offer {
     v4: bool,
     /// All backends that are named, with whether they answer.
     found: Vec<Backend>,
+    /// Those on other nodes, if only a client's own node may serve it.
+    elsewhere: Arc<[Elsewhere]>,
     /// Whether other backends may be named than the table is over.
     stale: bool,
     /// None if the service has no address of the family.
@@ -47,6 +60,8 @@ struct Offer {
 /// What services are compiled from.
 pub(crate) struct Sources<'a> {
     pub(crate) own: u8,
+    /// This node's name.
+    pub(crate) node: &'a str,
     pub(crate) scopes: &'a Scopes,
     pub(crate) inventory: &'a Inventory,
     pub(crate) pods: &'a Pods,
@@ -90,12 +105,16 @@ impl Services {
     /// Gives each frontend to the first who claims it; returns whether any is not what it was.
     fn settle(&mut self, report: &mut Report) -> bool {
         let mut frontends: BTreeMap<Frontend, Arc<Balanced>> = BTreeMap::new();
+        let mut elsewhere = BTreeMap::new();
         for (key, entry) in &self.entries {
             let mut said = entry.said.clone();
-            for (frontend, balanced) in entry.frontends() {
+            for (frontend, balanced, others) in entry.frontends() {
                 match frontends.get(&frontend) {
                     None => {
                         frontends.insert(frontend, balanced.clone());
+                        if !others.is_empty() {
+                            elsewhere.insert(frontend, others.clone());
+                        }
                     }
                     Some(other) => {
                         let (address, port) = (frontend.address, frontend.port);
@@ -110,12 +129,18 @@ impl Services {
         let table: ServiceTable = frontends.into_iter().collect();
         let differs = table != self.table;
         self.table = table;
+        self.elsewhere = Arc::new(elsewhere);
         differs
     }
 
     /// All frontends.
     pub(crate) fn table(&self) -> &ServiceTable {
         &self.table
+    }
+
+    /// What is left out of it because it is for clients on other nodes.
+    pub(crate) fn elsewhere(&self) -> &Arc<BTreeMap<Frontend, Arc<[Elsewhere]>>> {
+        &self.elsewhere
     }
 }
 
@@ -135,10 +160,12 @@ impl Entry {
             for v4 in [true, false] {
                 if service.cluster_ips.iter().any(|ip| ip.is_v4() == v4) {
                     let same = old.iter().position(|old| old.is_of(port, v4));
+                    let (found, elsewhere) = sources.backends(key, service, port, v4);
                     offers.push(Offer {
                         port: port.clone(),
                         v4,
-                        found: sources.backends(key, service, port, v4),
+                        found,
+                        elsewhere,
                         stale: true,
                         balanced: same.and_then(|at| old.swap_remove(at).balanced),
                     });
@@ -167,7 +194,7 @@ impl Entry {
         differs
     }
 
-    fn frontends(&self) -> impl Iterator<Item = (Frontend, &Arc<Balanced>)> {
+    fn frontends(&self) -> impl Iterator<Item = (Frontend, &Arc<Balanced>, &Arc<[Elsewhere]>)> {
         self.offers.iter().flat_map(|offer| {
             let family = self.addresses.iter().filter(|a| a.is_v4() == offer.v4);
             family.filter_map(|&address| {
@@ -176,7 +203,7 @@ impl Entry {
                     port: offer.port.port,
                     protocol: offer.port.protocol,
                 };
-                Some((frontend, offer.balanced.as_ref()?))
+                Some((frontend, offer.balanced.as_ref()?, &offer.elsewhere))
             })
         })
     }
@@ -201,18 +228,26 @@ impl Offer {
         }
         self.stale = false;
         let last = self.balanced.as_ref().filter(|balanced| {
-            balanced.affinity == service.affinity && balanced.global == service.global
+            balanced.affinity == service.affinity
+                && balanced.global == service.global
+                && balanced.client_stays == service.client_stays
+                && balanced.own_node_only == service.own_node_only
         });
         let balanced = match last {
             Some(last) => last.renewed(self.found.clone()),
-            None => Arc::new(Balanced::new(
-                format!("{}/{}", service.namespace, service.name),
-                self.port.name.clone(),
-                service.affinity,
-                service.global,
-                self.found.clone(),
-                DEFAULT_TABLE_SIZE,
-            )),
+            None => {
+                let mut balanced = Balanced::new(
+                    format!("{}/{}", service.namespace, service.name),
+                    self.port.name.clone(),
+                    service.affinity,
+                    service.global,
+                    self.found.clone(),
+                    DEFAULT_TABLE_SIZE,
+                );
+                balanced.client_stays = service.client_stays;
+                balanced.own_node_only = service.own_node_only;
+                Arc::new(balanced)
+            }
         };
         let before = self.balanced.replace(balanced);
         before != self.balanced
@@ -291,9 +326,17 @@ impl Sources<'_> {
     }
 
     /// All backends of one port, the own cluster's and, for a global service, those of clusters
-    /// that share theirs. Ports are matched by name. Whether they answer is not asked yet.
-    fn backends(&self, key: &Key, service: &Service, port: &ServicePort, v4: bool) -> Vec<Backend> {
+    /// that share theirs; with them those that are for clients on other nodes. Ports are matched by
+    /// name. Whether they answer is not asked yet.
+    fn backends(
+        &self,
+        key: &Key,
+        service: &Service,
+        port: &ServicePort,
+        v4: bool,
+    ) -> (Vec<Backend>, Arc<[Elsewhere]>) {
         let mut backends = Vec::new();
+        let mut elsewhere = Vec::new();
         for cluster in self.scopes.clusters() {
             let local = cluster == self.own;
             let their_key = Key {
@@ -313,29 +356,41 @@ impl Sources<'_> {
                     _ => continue,
                 }
             };
+            if service.own_node_only && !local {
+                // No node of another cluster is this one, whatever its name.
+                continue;
+            }
             let found = match self.inventory.slices(&their_key) {
                 Some(slices) => self.of_slices(cluster, &slices, their_port),
                 None => self.of_pods(&their_key, theirs, their_port),
             };
-            backends.extend(
-                found
-                    .into_iter()
-                    .filter(|f| f.address.is_v4() == v4)
-                    .map(|found| Backend {
-                        address: found.address,
-                        port: found.port,
-                        cluster,
-                        local,
-                        state: found.state,
-                        healthy: true,
-                        weight: 1,
-                    }),
-            );
+            for found in found.into_iter().filter(|f| f.address.is_v4() == v4) {
+                let backend = Backend {
+                    address: found.address,
+                    port: found.port,
+                    cluster,
+                    local,
+                    state: found.state,
+                    healthy: true,
+                    weight: 1,
+                };
+                if service.own_node_only && found.node != self.node {
+                    let node = found.node.into();
+                    elsewhere.push(Elsewhere { node, backend });
+                } else {
+                    backends.push(backend);
+                }
+            }
         }
-        backends
+        (backends, elsewhere.into())
     }
 
-    fn of_slices(&self, cluster: u8, slices: &[&EndpointSlice], port: &ServicePort) -> Vec<Found> {
+    fn of_slices<'s>(
+        &self,
+        cluster: u8,
+        slices: &[&'s EndpointSlice],
+        port: &ServicePort,
+    ) -> Vec<Found<'s>> {
         let mut found = Vec::new();
         for slice in slices {
             let ports = slice.ports.iter();
@@ -351,6 +406,7 @@ impl Sources<'_> {
                     found.extend(allowed.map(|&address| Found {
                         address,
                         port: target.port,
+                        node: &endpoint.node,
                         state,
                     }));
                 }
@@ -360,7 +416,7 @@ impl Sources<'_> {
     }
 
     /// Where nobody writes slices: the ready pods that the service selects.
-    fn of_pods(&self, key: &Key, service: &Service, port: &ServicePort) -> Vec<Found> {
+    fn of_pods(&self, key: &Key, service: &Service, port: &ServicePort) -> Vec<Found<'_>> {
         let mut found = Vec::new();
         for (_, entry) in self.pods.within(key.cluster, &key.namespace) {
             let pod = entry.pod();
@@ -385,6 +441,7 @@ impl Sources<'_> {
                 Some(Found {
                     address,
                     port: number?,
+                    node: &pod.node,
                     state,
                 })
             }));
@@ -400,8 +457,10 @@ fn selects(service: &Service, pod: &Pod) -> bool {
 }
 
 /// A backend as its cluster names it.
-struct Found {
+struct Found<'a> {
     address: Address,
     port: u16,
+    /// Name of the node that it runs on; empty where that was not said.
+    node: &'a str,
     state: BackendState,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use balance::Frontend;
 use datapath::Snapshot;
 use policy::{Identity, Labels, Policy};
 
@@ -12,6 +13,7 @@ use crate::inventory::Inventory;
 use crate::plan::{Known, Plan};
 use crate::pods::PodView;
 use crate::scope::Scopes;
+use crate::services::Elsewhere;
 use crate::settings::Settings;
 use crate::status::{Report, Source, Status};
 
@@ -64,6 +66,8 @@ pub struct Compiled {
     pub identities: Vec<(Identity, Labels)>,
     /// All pods of all clusters, by cluster, namespace and name.
     pub pods: Vec<Arc<PodView>>,
+    /// Backends that only clients on other nodes may have, by where their service is reached.
+    pub elsewhere: Arc<BTreeMap<Frontend, Arc<[Elsewhere]>>>,
 }
 
 /// All objects of all clusters, from which a snapshot can be made at any time.
@@ -202,6 +206,7 @@ impl World {
             sources: self.sources.values().cloned().collect(),
             identities: self.plan.identities().to_vec(),
             pods: self.plan.views(),
+            elsewhere: self.plan.elsewhere().clone(),
         })
     }
 

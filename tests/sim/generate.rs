@@ -302,6 +302,8 @@ fn service(
         global: random.percent(75),
         shared: random.percent(85),
         affinity: random.pick(&[Affinity::None, Affinity::Local, Affinity::Remote]),
+        client_stays: random.percent(40),
+        own_node_only: random.percent(15),
         ports,
         slice,
     }
@@ -316,11 +318,11 @@ fn slice(random: &mut Random, of: &Cluster) -> Vec<SliceEndpoint> {
                 1 => Readiness::Terminating,
                 _ => Readiness::Ready,
             };
-            endpoints.extend(
-                pod.addresses
-                    .iter()
-                    .map(|&address| SliceEndpoint { address, readiness }),
-            );
+            endpoints.extend(pod.addresses.iter().map(|&address| SliceEndpoint {
+                address,
+                node: pod.node,
+                readiness,
+            }));
         }
     }
     endpoints

@@ -233,9 +233,16 @@ fn service(service: &Service) -> String {
         Some(_) => String::new(),
         None => format!("  selector: {{app: {}}}\n", service.app),
     };
+    let mut manner = String::new();
+    if service.client_stays {
+        manner += "  sessionAffinity: ClientIP\n";
+    }
+    if service.own_node_only {
+        manner += "  internalTrafficPolicy: Local\n";
+    }
     let mut text = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {ns}, annotations: {{{notes}}}}}\n\
-         spec:\n  type: ClusterIP\n{selector}  clusterIPs: [{ips}]\n  ports: [{ports}]\n",
+         spec:\n  type: ClusterIP\n{selector}{manner}  clusterIPs: [{ips}]\n  ports: [{ports}]\n",
         name = service.name,
         ns = service.namespace,
         notes = annotations.join(", "),
@@ -280,8 +287,9 @@ fn slice(service: &Service, number: usize, endpoints: &[&SliceEndpoint]) -> Stri
         let terminating = endpoint.readiness == Readiness::Terminating;
         let _ = writeln!(
             text,
-            "- {{addresses: [\"{}\"], conditions: {{ready: {}, serving: {}, terminating: {terminating}}}}}",
+            "- {{addresses: [\"{}\"], nodeName: {}, conditions: {{ready: {}, serving: {}, terminating: {terminating}}}}}",
             endpoint.address,
+            node_name(endpoint.node),
             endpoint.readiness == Readiness::Ready,
             endpoint.readiness != Readiness::Unready,
         );

@@ -267,6 +267,10 @@ pub struct Service {
     pub shared: bool,
     /// The annotation `affinity`.
     pub affinity: Affinity,
+    /// `sessionAffinity: ClientIP`.
+    pub client_stays: bool,
+    /// `internalTrafficPolicy: Local`.
+    pub own_node_only: bool,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// Whether its backends are written down in an EndpointSlice; else they are the pods'.
@@ -291,6 +295,8 @@ pub struct ServicePort {
 pub struct SliceEndpoint {
     /// The pod's address.
     pub address: IpAddr,
+    /// `nodeName`: the node that the pod ran on when it was written.
+    pub node: usize,
     /// Whether it is ready.
     pub readiness: Readiness,
 }

@@ -238,6 +238,8 @@ pub fn service_of(view: &View, cluster: usize, address: IpAddr) -> Option<&Servi
 struct Candidate {
     address: IpAddr,
     port: u16,
+    /// As its pod or slice says.
+    node: usize,
     local: bool,
     terminating: bool,
     healthy: bool,
@@ -255,6 +257,9 @@ pub fn backends(
 ) -> Vec<(IpAddr, u16)> {
     let mut all = known_backends(view, own, silent, service, port);
     all.retain(|candidate| candidate.address.is_ipv4() == v4);
+    if service.own_node_only {
+        all.retain(|candidate| candidate.node == own);
+    }
     let serves = |c: &&Candidate| c.healthy;
     let active = |c: &&Candidate| c.healthy && !c.terminating;
     let local = |c: &&Candidate| c.local;
@@ -341,7 +346,7 @@ fn candidates(
     port: &ServicePort,
 ) -> Vec<Candidate> {
     let mut found = Vec::new();
-    let mut add = |address, port, readiness| {
+    let mut add = |address, port, node, readiness| {
         if readiness == Readiness::Unready {
             return;
         }
@@ -356,6 +361,7 @@ fn candidates(
         found.push(Candidate {
             address,
             port,
+            node,
             local: cluster == cluster_of(own),
             terminating: readiness == Readiness::Terminating,
             healthy,
@@ -364,7 +370,7 @@ fn candidates(
     if let Some(slice) = &service.slice {
         let target = slice_port(port);
         for endpoint in slice {
-            add(endpoint.address, target, endpoint.readiness);
+            add(endpoint.address, target, endpoint.node, endpoint.readiness);
         }
         return found;
     }
@@ -378,7 +384,7 @@ fn candidates(
         };
         if let (true, Some(target)) = (selected, target) {
             for &address in &pod.addresses {
-                add(address, target, pod.readiness);
+                add(address, target, pod.node, pod.readiness);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Services and EndpointSlices.
 
+use std::time::Duration;
+
 use balance::Affinity;
 use config::Reader;
 use config::tree::{Tree, Value};
@@ -15,11 +17,20 @@ const GLOBAL: [&str; 2] = ["service.cilium.io/global", "io.cilium/global-service
 const SHARED: [&str; 2] = ["service.cilium.io/shared", "io.cilium/shared-service"];
 const AFFINITY: [&str; 2] = ["service.cilium.io/affinity", "io.cilium/service-affinity"];
 
+// Kubernetes `DefaultClientIPServiceAffinitySeconds` and `MaxClientIPServiceAffinitySeconds`
+// (`pkg/apis/core/types.go`): three hours and a day.
+const SESSION_SECONDS: u32 = 10_800;
+const SESSION_SECONDS_MAX: u32 = 86_400;
+
 pub(super) fn read(reader: &mut Reader<'_>, tree: &Tree, metadata: Metadata) -> Option<Object> {
     let spec = part(tree, "spec");
     let mut missing = Vec::new();
     let affinity = affinity(&metadata, &mut missing);
     unsupported(spec, &metadata, &mut missing);
+    let policies = [("Cluster", false), ("Local", true)];
+    let policy = spec.get("internalTrafficPolicy");
+    let own_node_only =
+        policy.and_then(|tree| reader.word(tree, "`internalTrafficPolicy`", &policies));
     let skipped = match spec.get("type").and_then(Tree::text) {
         Some("ExternalName") => Some("an ExternalName is a matter of DNS".into()),
         _ if is_headless(spec) => Some("headless: clients take its pods from DNS".into()),
@@ -40,6 +51,8 @@ pub(super) fn read(reader: &mut Reader<'_>, tree: &Tree, metadata: Metadata) -> 
         global,
         shared: global && !annotation_is(&metadata, SHARED, "false"),
         affinity,
+        client_stays: client_stays(reader, spec),
+        own_node_only: own_node_only.unwrap_or(false),
         publish_not_ready: flag(
             reader,
             spec.get("publishNotReadyAddresses"),
@@ -82,20 +95,35 @@ fn affinity(metadata: &Metadata, missing: &mut Vec<String>) -> Affinity {
     }
 }
 
+/// How long a client stays with its backend, if it is to stay at all.
+fn client_stays(reader: &mut Reader<'_>, spec: &Tree) -> Option<Duration> {
+    let kinds = [("None", false), ("ClientIP", true)];
+    let kind = spec.get("sessionAffinity");
+    let stays = kind.and_then(|tree| reader.word(tree, "`sessionAffinity`", &kinds));
+    let mut seconds = SESSION_SECONDS;
+    if let Some(config) = spec.get("sessionAffinityConfig") {
+        let config = reader.fields(config, "`sessionAffinityConfig`")?;
+        config.only(reader, &["clientIP"]);
+        if stays != Some(true) {
+            let message = "`sessionAffinityConfig` needs `sessionAffinity: ClientIP`";
+            let hint = "take the one away, or write the other";
+            reader.complain(config.at(), message, hint);
+        }
+        if let Some(client) = config.get("clientIP") {
+            let client = reader.fields(client, "`clientIP`")?;
+            client.only(reader, &["timeoutSeconds"]);
+            if let Some(tree) = client.get("timeoutSeconds") {
+                let range = 1..=SESSION_SECONDS_MAX;
+                seconds = reader.integer(tree, "`timeoutSeconds`", range)?;
+            }
+        }
+    }
+    (stays == Some(true)).then(|| Duration::from_secs(u64::from(seconds)))
+}
+
 /// What changes how a service behaves, and is not done yet. Ports at the nodes' own addresses and
 /// load balancers are for clients that do not come by us.
 fn unsupported(spec: &Tree, metadata: &Metadata, missing: &mut Vec<String>) {
-    let is = |key: &str, value: &str| spec.get(key).and_then(Tree::text) == Some(value);
-    if is("sessionAffinity", "ClientIP") {
-        missing.push(
-            "sessionAffinity: ClientIP is not done: each connection is balanced by itself".into(),
-        );
-    }
-    if is("internalTrafficPolicy", "Local") {
-        missing.push(
-            "internalTrafficPolicy: Local is not done: backends of all nodes are taken".into(),
-        );
-    }
     if spec.get("trafficDistribution").is_some() {
         missing.push("trafficDistribution is not done: no backend is preferred".into());
     }
@@ -211,6 +239,10 @@ fn slice_endpoint(reader: &mut Reader<'_>, tree: &Tree) -> Option<SliceEndpoint>
     for tree in items(reader, fields.get("addresses"), "an endpoint's `addresses`") {
         addresses.extend(address(reader, tree, "an endpoint's address"));
     }
+    let node = match fields.get("nodeName") {
+        Some(tree) => reader.text(tree, "an endpoint's `nodeName`")?,
+        None => "",
+    };
     let conditions = fields.get("conditions");
     let mut condition = |key: &str| {
         let tree = conditions.and_then(|conditions| conditions.get(key))?;
@@ -220,6 +252,7 @@ fn slice_endpoint(reader: &mut Reader<'_>, tree: &Tree) -> Option<SliceEndpoint>
     let ready = condition("ready").unwrap_or(true);
     Some(SliceEndpoint {
         addresses,
+        node: node.into(),
         ready,
         serving: condition("serving").unwrap_or(ready),
         terminating: condition("terminating").unwrap_or(false),

@@ -7,6 +7,7 @@
 //!
 //! After every step the books of both nodes must balance (`world::World::settle`).
 
+mod clients;
 mod crews;
 mod death;
 mod flooded;

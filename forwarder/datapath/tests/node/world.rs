@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) gone: Vec<(u8, u8)>,
     /// The port of the backends.
     pub(crate) target: u16,
+    /// How long a client of the service stays with its backend, if it stays.
+    pub(crate) client_stays: Option<Duration>,
     pub(crate) policies: Vec<Policy>,
     /// What routers on the wire write into the ECN field of outer packets, if they do.
     pub(crate) ecn: Option<u8>,
@@ -130,6 +132,7 @@ impl World {
             backends: Vec::new(),
             gone: Vec::new(),
             target: 8080,
+            client_stays: None,
             policies: Vec::new(),
             ecn: None,
             more: false,
@@ -253,14 +256,9 @@ impl World {
             };
             let backends = self.backends.iter().map(backend).collect();
             let (name, port) = ("shop/cart".into(), "http".into());
-            Arc::new(Service::new(
-                name,
-                port,
-                Affinity::None,
-                true,
-                backends,
-                251,
-            ))
+            let mut service = Service::new(name, port, Affinity::None, true, backends, 251);
+            service.client_stays = self.client_stays;
+            Arc::new(service)
         };
         let addresses = [Address::from_v4(SERVICE), Address::from_v6(SERVICE_V6)];
         let frontends = addresses.into_iter().flat_map(|address| {

@@ -224,6 +224,7 @@ fn what_kubectl_prints_is_read() {
     );
     assert!(service.global && service.shared);
     assert_eq!(service.affinity, Affinity::Remote);
+    assert_eq!((service.client_stays, service.own_node_only), (None, false));
     assert_eq!(service.ports[0].target, Target::Name("http".into()));
     assert_eq!(service.ports[1].target, Target::Number(5353));
     assert_eq!((&service.skipped, &service.missing), (&None, &vec![]));
@@ -234,6 +235,7 @@ fn what_kubectl_prints_is_read() {
     assert_eq!(slice.service, "web");
     let endpoint = &slice.endpoints[0];
     assert!(!endpoint.ready && endpoint.serving && endpoint.terminating);
+    assert_eq!(endpoint.node, "eu-1");
 
     let Object::Policy(policy) = &policy.object else {
         panic!()

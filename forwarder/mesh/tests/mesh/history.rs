@@ -130,6 +130,12 @@ fn services() -> impl Strategy<Value = String> {
         "[None]",
     ]);
     let selector = text(&["", "app: a", "app: b", "tier: web"]);
+    let manner = text(&[
+        "",
+        "",
+        ", internalTrafficPolicy: Local",
+        ", sessionAffinity: ClientIP",
+    ]);
     let ports = text(&[
         "{name: h, port: 80, targetPort: http}",
         "{name: h, port: 80}, {name: s, port: 443}",
@@ -142,9 +148,10 @@ fn services() -> impl Strategy<Value = String> {
         ips,
         selector,
         ports,
+        manner,
     )
-        .prop_map(|(namespace, name, annotations, ips, selector, ports)| {
-            format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{svc: {name}}}, annotations: {{{annotations}}}}}\nspec: {{clusterIPs: {ips}, selector: {{{selector}}}, ports: [{ports}]}}\n")
+        .prop_map(|(namespace, name, annotations, ips, selector, ports, manner)| {
+            format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{svc: {name}}}, annotations: {{{annotations}}}}}\nspec: {{clusterIPs: {ips}, selector: {{{selector}}}, ports: [{ports}]{manner}}}\n")
         })
 }
 
@@ -160,9 +167,10 @@ fn slices() -> impl Strategy<Value = String> {
         text(&["w", "v", "kubernetes"]),
         select(&ADDRESSES[..]),
         conditions,
+        text(&["", "nodeName: eu-1, ", "nodeName: eu-2, "]),
     )
-        .prop_map(|(namespace, name, service, address, conditions)| {
-            format!("---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{kubernetes.io/service-name: {service}}}}}\nports: [{{name: h, port: 9000}}]\nendpoints: [{{addresses: [\"{address}\"], conditions: {{{conditions}}}}}]\n")
+        .prop_map(|(namespace, name, service, address, conditions, node)| {
+            format!("---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{kubernetes.io/service-name: {service}}}}}\nports: [{{name: h, port: 9000}}]\nendpoints: [{{addresses: [\"{address}\"], {node}conditions: {{{conditions}}}}}]\n")
         })
         .prop_map(|text| if text.contains("fd10") { text.replace("IPv4", "IPv6") } else { text })
 }
@@ -331,6 +339,7 @@ struct Meaning {
     identities: BTreeSet<Labels>,
     routes: Vec<(Prefix, Route)>,
     services: balance::ServiceTable,
+    elsewhere: Vec<(balance::Frontend, Vec<mesh::Elsewhere>)>,
     nodes: Vec<datapath::Node>,
     own: datapath::Own,
     policies: Vec<Policy>,
@@ -353,12 +362,19 @@ impl Meaning {
             identities,
             routes: snapshot.routes.iter().map(|(p, r)| (p, *r)).collect(),
             services: snapshot.services.clone(),
+            elsewhere: elsewhere(compiled),
             nodes: snapshot.nodes.clone(),
             own: snapshot.own.clone(),
             policies: world.policies(),
             decisions: decisions(snapshot),
         }
     }
+}
+
+fn elsewhere(compiled: &Compiled) -> Vec<(balance::Frontend, Vec<mesh::Elsewhere>)> {
+    let all = compiled.elsewhere.iter();
+    all.map(|(frontend, all)| (*frontend, all.to_vec()))
+        .collect()
 }
 
 /// The endpoint without the number of its labels.

@@ -1,9 +1,11 @@
 //! Services: which frontends there are, and which backends take new flows.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-use balance::Frontend;
-use mesh::{Event, State};
+use balance::{Frontend, Service};
+use mesh::{Event, State, parse};
 use packet::protocol;
 
 use crate::{Mesh, address, pod};
@@ -38,14 +40,21 @@ fn mesh() -> Mesh {
     mesh
 }
 
-/// The backends that take new flows to an address and port, `address:port`, ascending.
-fn in_use(mesh: &Mesh, frontend: &str, port: u16) -> Vec<String> {
-    let frontend = Frontend {
-        address: address(frontend),
+fn frontend(at: &str, port: u16) -> Frontend {
+    Frontend {
+        address: address(at),
         port,
         protocol: protocol::TCP,
-    };
-    let Some(service) = mesh.snapshot().services.find(&frontend) else {
+    }
+}
+
+fn found<'m>(mesh: &'m Mesh, at: &str, port: u16) -> Option<&'m Arc<Service>> {
+    mesh.snapshot().services.find(&frontend(at, port))
+}
+
+/// The backends that take new flows to an address and port, `address:port`, ascending.
+fn in_use(mesh: &Mesh, at: &str, port: u16) -> Vec<String> {
+    let Some(service) = found(mesh, at, port) else {
         return vec!["no service".into()];
     };
     let backends: BTreeSet<String> = service
@@ -160,6 +169,167 @@ fn ports_are_matched_by_name_and_each_cluster_has_its_own_number() {
 }
 
 #[test]
+fn each_pod_has_its_own_number_for_a_port_that_is_named() {
+    let mut mesh = mesh();
+    mesh.write(1, "service.yaml", &service(GLOBAL, PLAIN));
+    mesh.write(2, "service.yaml", &service(GLOBAL, PLAIN));
+    let other = |name, node, address, number| {
+        pod("shop", name, node, address, "app: web").replace("8080", number)
+    };
+    mesh.write(1, "z.yaml", &other("w2", "eu-2", "10.1.1.2", "9090"));
+    mesh.write(2, "z.yaml", &other("w4", "us-1", "10.2.0.4", "7070"));
+    let expected = [
+        "10.1.0.1:8080",
+        "10.1.1.2:9090",
+        "10.2.0.3:8080",
+        "10.2.0.4:7070",
+    ];
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), expected);
+    let nameless = pod("shop", "w2", "eu-2", "10.1.1.2", "app: web").replace("http", "other");
+    mesh.write(1, "z.yaml", &nameless);
+    let expected = [expected[0], expected[2], expected[3]];
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), expected);
+}
+
+#[test]
+fn a_client_stays_as_long_as_the_service_says() {
+    let table = [
+        ("sessionAffinity: None", None),
+        ("sessionAffinity: null", None),
+        ("sessionAffinity: ClientIP", Some(10_800)),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {}}",
+            Some(10_800),
+        ),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 1}}",
+            Some(1),
+        ),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 86400}}",
+            Some(86_400),
+        ),
+    ];
+    let mut mesh = mesh();
+    for (spec, seconds) in table {
+        // Of one and the same service: a change of this alone is a change.
+        mesh.write(1, "service.yaml", &service("", &format!("{PLAIN}, {spec}")));
+        let stays = found(&mesh, "10.96.0.1", 80).expect("it").client_stays;
+        assert_eq!(stays, seconds.map(Duration::from_secs), "{spec}");
+        assert_eq!(mesh.status("Service", "web").state, State::Enforced);
+    }
+}
+
+#[test]
+fn mistakes_of_affinity_and_policy_are_shown_at_their_place() {
+    let timeout = |text: &str| {
+        format!(
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {text}}}}}"
+        )
+    };
+    let of_range = "`timeoutSeconds` must be a whole number from 1 to 86400, not";
+    let table = [
+        (timeout("0"), format!("{of_range} the number 0")),
+        (timeout("86401"), format!("{of_range} the number 86401")),
+        (timeout("soon"), format!("{of_range} \"soon\"")),
+        (
+            "sessionAffinity: clientip".into(),
+            "`sessionAffinity` cannot be \"clientip\"".into(),
+        ),
+        (
+            "sessionAffinityConfig: {clientIP: {timeoutSeconds: 5}}".into(),
+            "`sessionAffinityConfig` needs `sessionAffinity: ClientIP`".into(),
+        ),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeout: 5}}".into(),
+            "`clientIP` has no key `timeout`".into(),
+        ),
+        (
+            "internalTrafficPolicy: Node".into(),
+            "`internalTrafficPolicy` cannot be \"Node\"".into(),
+        ),
+    ];
+    for (spec, expected) in table {
+        let text = service("", &format!("{PLAIN}, {spec}"));
+        let parsed = parse("service.yaml", &text);
+        let said: Vec<&str> = parsed.problems.iter().map(|p| p.message.as_str()).collect();
+        assert_eq!(said, [expected], "{spec}");
+        assert_eq!(parsed.problems[0].line, 5);
+    }
+}
+
+/// `PLAIN` for clients of the same node only.
+fn local() -> String {
+    format!("{PLAIN}, internalTrafficPolicy: Local")
+}
+
+#[test]
+fn with_traffic_policy_local_only_backends_of_this_node_serve() {
+    let mut mesh = mesh();
+    mesh.write(1, "service.yaml", &service("", &local()));
+    assert_eq!(mesh.status("Service", "web").state, State::Enforced);
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), ["10.1.0.1:8080"]);
+    // The other node has its own, which is known to whoever asks what happens there.
+    let elsewhere = &mesh.last.elsewhere[&frontend("10.96.0.1", 80)];
+    let elsewhere: Vec<String> = elsewhere
+        .iter()
+        .map(|other| format!("{} {}", other.node, other.backend.address))
+        .collect();
+    assert_eq!(elsewhere, ["eu-2 10.1.1.2"]);
+    // A pod that is not ready, and one that comes.
+    let own = pod("shop", "w1", "eu-1", "10.1.0.1", "app: web");
+    mesh.write(1, "z.yaml", &own.replace("\"True\"", "\"False\""));
+    assert!(in_use(&mesh, "10.96.0.1", 80).is_empty());
+    let new = pod("shop", "w5", "eu-1", "10.1.0.5", "app: web");
+    mesh.write(1, "y.yaml", &new);
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), ["10.1.0.5:8080"]);
+    // And back to all, by nothing else than the policy.
+    mesh.write(1, "service.yaml", &service("", PLAIN));
+    let all = ["10.1.0.5:8080", "10.1.1.2:8080"];
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), all);
+    assert!(mesh.last.elsewhere.is_empty());
+}
+
+#[test]
+fn slices_say_which_backends_are_of_this_node() {
+    let mut mesh = mesh();
+    mesh.write(1, "service.yaml", &service("", &local()));
+    let endpoints = "{addresses: [10.1.0.1], nodeName: eu-1}, \
+                     {addresses: [10.1.1.2], nodeName: eu-2}, \
+                     {addresses: [10.1.0.9]}";
+    mesh.write(1, "slice.yaml", &slice("s", endpoints));
+    // Of one that has no node it is not known that it is on this one (as kube-proxy sees it).
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), ["10.1.0.1:9000"]);
+    let moved = endpoints.replace("eu-1", "eu-2");
+    mesh.write(1, "slice.yaml", &slice("s", &moved));
+    assert!(in_use(&mesh, "10.96.0.1", 80).is_empty());
+}
+
+#[test]
+fn a_local_traffic_policy_holds_for_a_global_service_whatever_its_affinity() {
+    // The other cluster has a node of this one's name.
+    for affinity in ["none", "local", "remote"] {
+        let mut mesh = mesh();
+        let notes = format!("{GLOBAL}, service.cilium.io/affinity: {affinity}");
+        mesh.write(1, "service.yaml", &service(&notes, &local()));
+        mesh.write(2, "service.yaml", &service(GLOBAL, PLAIN));
+        let namesake = "{addresses: [10.2.0.3], nodeName: eu-1}";
+        mesh.write(2, "slice.yaml", &slice("s", namesake));
+        assert_eq!(
+            in_use(&mesh, "10.96.0.1", 80),
+            ["10.1.0.1:8080"],
+            "{affinity}"
+        );
+        mesh.write(1, "pods.yaml", "");
+        assert!(in_use(&mesh, "10.96.0.1", 80).is_empty(), "{affinity}");
+        // What the other cluster's object says of this is for its own clients.
+        mesh.write(1, "service.yaml", &service(&notes, PLAIN));
+        mesh.write(2, "service.yaml", &service(GLOBAL, &local()));
+        assert_eq!(in_use(&mesh, "10.96.0.1", 80), ["10.2.0.3:9000"]);
+    }
+}
+
+#[test]
 fn affinity_and_health_choose_the_side() {
     let mut mesh = mesh();
     let affinity = |side: &str| {
@@ -232,6 +402,63 @@ fn both_families_have_frontends_with_backends_of_their_own_family() {
     assert_eq!(mesh.last.host.global_frontends, []);
 }
 
+/// Pods with an address of either family in both clusters.
+fn dual() -> Mesh {
+    let mut mesh = mesh();
+    let both = |name, node, four: &str, six: &str| {
+        let one = format!("[{{ip: \"{four}\"}}]");
+        let two = format!("[{{ip: \"{four}\"}}, {{ip: \"{six}\"}}]");
+        pod("shop", name, node, four, "app: web").replace(&one, &two)
+    };
+    let eu = both("w1", "eu-1", "10.1.0.1", "fd10:1::1");
+    mesh.write(1, "pods.yaml", &eu);
+    let us = both("w3", "us-1", "10.2.0.3", "fd10:2::3");
+    mesh.write(2, "pods.yaml", &us);
+    mesh
+}
+
+#[test]
+fn each_address_of_a_dual_stack_service_has_all_backends_of_its_family() {
+    let mut mesh = dual();
+    let spec = |ips: &str| {
+        let ips = format!("clusterIPs: [{ips}], ipFamilyPolicy: PreferDualStack");
+        PLAIN.replace("clusterIP: 10.96.0.1", &ips)
+    };
+    mesh.write(
+        1,
+        "service.yaml",
+        &service(GLOBAL, &spec("\"fd96::1\", 10.96.0.1")),
+    );
+    mesh.write(2, "service.yaml", &service(GLOBAL, &spec("10.97.0.1")));
+    let four = ["10.1.0.1:8080", "10.2.0.3:8080"];
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), four);
+    // What the other cluster's own address is does not matter, nor how many it has.
+    let six = ["fd10:1::1:8080", "fd10:2::3:8080"];
+    assert_eq!(in_use(&mesh, "fd96::1", 80), six);
+    // In a cluster of one family, PreferDualStack gives one address.
+    mesh.write(1, "service.yaml", &service(GLOBAL, &spec("10.96.0.1")));
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), four);
+    assert_eq!(mesh.snapshot().services.iter().len(), 1);
+    assert_eq!(mesh.status("Service", "web").state, State::Enforced);
+    mesh.write(1, "service.yaml", &service(GLOBAL, &spec("\"fd96::1\"")));
+    assert_eq!(in_use(&mesh, "fd96::1", 80), six);
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), ["no service"]);
+}
+
+#[test]
+fn slices_of_either_family_serve_the_address_of_theirs() {
+    let mut mesh = dual();
+    let ips = "clusterIPs: [10.96.0.1, \"fd96::1\"]";
+    let spec = PLAIN.replace("clusterIP: 10.96.0.1", ips);
+    mesh.write(1, "service.yaml", &service("", &spec));
+    let six = slice("six", "{addresses: [\"fd10:1::1\"]}");
+    mesh.write(1, "six.yaml", &six.replace("IPv4", "IPv6"));
+    assert_eq!(in_use(&mesh, "fd96::1", 80), ["fd10:1::1:9000"]);
+    assert!(in_use(&mesh, "10.96.0.1", 80).is_empty());
+    mesh.write(1, "four.yaml", &slice("four", "{addresses: [10.1.0.1]}"));
+    assert_eq!(in_use(&mesh, "10.96.0.1", 80), ["10.1.0.1:9000"]);
+}
+
 #[test]
 fn backends_outside_of_their_clusters_scope_are_left_out_and_named() {
     let mut mesh = mesh();
@@ -262,12 +489,8 @@ fn what_cannot_be_served_says_so() {
             "ignored: headless: clients take its pods from DNS",
         ),
         (
-            "clusterIP: 10.96.0.1, ports: [{port: 80}], sessionAffinity: ClientIP",
-            "partly: sessionAffinity: ClientIP is not done: each connection is balanced by itself",
-        ),
-        (
-            "clusterIP: 10.96.0.1, ports: [{port: 80}], internalTrafficPolicy: Local",
-            "partly: internalTrafficPolicy: Local is not done: backends of all nodes are taken",
+            "clusterIP: 10.96.0.1, ports: [{port: 80}], trafficDistribution: PreferClose",
+            "partly: trafficDistribution is not done: no backend is preferred",
         ),
         (
             "clusterIP: 10.2.0.1, ports: [{port: 80}]",

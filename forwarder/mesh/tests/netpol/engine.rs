@@ -259,5 +259,6 @@ fn inquiry(probe: &Probe, source: Address, destination: Address) -> Inquiry {
         kind,
         begins: true,
         pinned: None,
+        preferred: None,
     }
 }
