@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use datapath::Snapshot;
-use packet::Address;
+use packet::{Address, Prefix};
 use policy::{Endpoint, Identity, RuleId, RuleName};
 
 /// Snapshots whose rules have names: records are collected before each new one, so they speak of the
@@ -29,16 +29,20 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Takes notice of a snapshot. That costs a look at every address; where only other things have
-    /// changed its owner is the same object.
+    /// Takes notice of a snapshot. That costs one walk along both, in step; where only other things
+    /// have changed an owner is the same object.
     pub(super) fn adopt(&mut self, snapshot: &Arc<Snapshot>) {
         if let Some(last) = self.snapshots.back().cloned() {
             if last.epoch == snapshot.epoch {
                 return;
             }
+            // In the order in which both come.
+            let place = |prefix: &Prefix| (!prefix.is_v4(), *prefix);
+            let mut all = snapshot.endpoints.iter().peekable();
             for (prefix, owner) in last.endpoints.iter() {
-                let now = snapshot.endpoints.get(&prefix);
-                let stays = now.is_some_and(|now| Arc::ptr_eq(now, owner) || now == owner);
+                while all.next_if(|(p, _)| place(p) < place(&prefix)).is_some() {}
+                let now = all.next_if(|(p, _)| *p == prefix);
+                let stays = now.is_some_and(|(_, now)| Arc::ptr_eq(now, owner) || now == owner);
                 if !stays {
                     self.forget(prefix.address(), snapshot.epoch, owner);
                 }
@@ -95,7 +99,6 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use packet::Prefix;
     use policy::PolicyTable;
 
     use super::*;
@@ -150,6 +153,33 @@ mod tests {
         assert_eq!(at(12), "shop/web-2");
         let other = names.owner(address(1), Identity(0x1_0200), 11);
         assert_eq!(other.name, "", "of another identity");
+    }
+
+    #[test]
+    fn neighbours_that_come_and_go_leave_an_owner_alone() {
+        let owner = pod("shop/web", 0x1_0100);
+        let other = pod("shop/other", 0x1_0200);
+        let mut names = Names::default();
+        let rounds: [&[u8]; 5] = [&[1, 5], &[2, 5, 7], &[5], &[1, 2, 3, 5, 9], &[6, 5]];
+        for (epoch, places) in (1..).zip(rounds) {
+            let who = |place: &u8| (*place, if *place == 5 { &owner } else { &other });
+            let all: Vec<(u8, &Arc<Endpoint>)> = places.iter().map(who).collect();
+            names.adopt(&snapshot(epoch, &all));
+        }
+        let at = |place, identity, epoch| {
+            let owner = names.owner(address(place), Identity(identity), epoch);
+            owner.name.clone()
+        };
+        for epoch in 1..=5 {
+            assert_eq!(at(5, 0x1_0100, epoch), "shop/web");
+        }
+        let others = |epoch| -> Vec<u8> {
+            let named = (1..10).filter(|place| at(*place, 0x1_0200, epoch) == "shop/other");
+            named.collect()
+        };
+        // Of whom nobody followed at an address it is known that it was there, not since when.
+        assert_eq!(others(5), [6]);
+        assert_eq!(others(4), [1, 2, 3, 6, 9]);
     }
 
     #[test]

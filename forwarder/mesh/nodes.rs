@@ -1,6 +1,6 @@
 //! Node objects become peers, once it is sure that none takes what is another's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -67,7 +67,20 @@ pub(crate) struct Directory {
     pub(crate) peers: Vec<Peer>,
     pub(crate) own: Own,
     by_name: BTreeMap<u8, BTreeMap<String, usize>>,
-    by_address: BTreeMap<Address, usize>,
+    claims: Claims,
+    /// Whether any node was refused what is another's.
+    contested: bool,
+}
+
+/// What has become of nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// Their own addresses, where they are other ones or another node's.
+    pub(crate) addresses: BTreeSet<Address>,
+    /// Whether anything may be elsewhere.
+    pub(crate) moved: bool,
+    /// Whether it is not the same peers, or the own node is not what it was.
+    pub(crate) differs: bool,
 }
 
 impl Directory {
@@ -79,44 +92,175 @@ impl Directory {
 
     /// Whose InternalIP this is.
     pub(crate) fn at(&self, address: Address) -> Option<&Entry> {
-        let index = self.by_address.get(&address)?;
+        let index = self.claims.addresses.get(&address)?;
         self.entries.get(*index)
     }
 
-    /// All InternalIPs, ascending.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = Address> {
-        self.by_address.keys().copied()
+    /// What is not as it was in another directory.
+    pub(crate) fn since(&self, old: &Directory) -> Change {
+        fn whose(directory: &Directory, address: Address) -> Option<(u8, &str, Identity)> {
+            let index = *directory.claims.addresses.get(&address)?;
+            let node = directory.entries.get(index)?;
+            Some((node.cluster, node.name.as_str(), node.identity()))
+        }
+        let addresses = old
+            .claims
+            .addresses
+            .keys()
+            .chain(self.claims.addresses.keys());
+        let others = addresses.filter(|a| whose(old, **a) != whose(self, **a));
+        Change {
+            addresses: others.copied().collect(),
+            moved: old.entries != self.entries,
+            differs: old.peers != self.peers || old.own != self.own,
+        }
+    }
+
+    /// Looks at one node anew. Nobody else is better or worse for it as long as no node claims what
+    /// is another's, and the peers stay the same nodes; where that is not so nothing is changed, and
+    /// all must be looked at.
+    pub(crate) fn renew(
+        &mut self,
+        key: &Key,
+        scopes: &Scopes,
+        inventory: &Inventory,
+        report: &mut Report,
+    ) -> Option<Change> {
+        let node = inventory.get::<Node>(key)?;
+        let index = *self.by_name.get(&key.cluster)?.get(&*key.name)?;
+        let reach = self.entries[index].reach;
+        if self.contested {
+            return None;
+        }
+        self.release(index);
+        let mut judge = Judge {
+            cluster: key.cluster,
+            scopes,
+            node,
+            said: Said::ENFORCED,
+            contested: false,
+        };
+        let holds = judge.holds(reach == Reach::Own, self);
+        let is_peer = matches!(reach, Reach::Peer(_));
+        if judge.contested || is_peer != holds.lanes.is_some() {
+            self.claim(index);
+            return None;
+        }
+        let old = &self.entries[index].addresses;
+        let (old, new): (BTreeSet<_>, BTreeSet<_>) =
+            (old.iter().collect(), holds.addresses.iter().collect());
+        let mut change = Change {
+            addresses: old.symmetric_difference(&new).map(|a| **a).collect(),
+            ..Change::default()
+        };
+        match reach {
+            Reach::Own => {
+                change.differs = self.own.addresses != holds.addresses;
+                self.own.addresses.clone_from(&holds.addresses);
+            }
+            Reach::Peer(peer) => {
+                let place = &mut self.peers[peer as usize];
+                let peer = judge.peer(&holds);
+                change.differs = peer.as_ref() != Some(&*place);
+                *place = peer?;
+            }
+            Reach::None => {}
+        }
+        let entry = judge.entry(reach, holds);
+        change.moved = entry != self.entries[index];
+        self.entries[index] = entry;
+        self.claim(index);
+        report.set(key, judge.said);
+        Some(change)
+    }
+
+    /// Adds a node behind all others.
+    fn add(&mut self, own: bool, judge: &mut Judge<'_>) {
+        let holds = judge.holds(own, self);
+        let reach = if own {
+            self.own.addresses.clone_from(&holds.addresses);
+            Reach::Own
+        } else {
+            match judge.peer(&holds) {
+                Some(peer) => {
+                    self.peers.push(peer);
+                    Reach::Peer((self.peers.len() - 1) as u32)
+                }
+                None => Reach::None,
+            }
+        };
+        let index = self.entries.len();
+        let names = self.by_name.entry(judge.cluster).or_default();
+        names.insert(judge.node.name.clone(), index);
+        self.entries.push(judge.entry(reach, holds));
+        self.contested |= judge.contested;
+        self.claim(index);
+    }
+
+    /// What a node holds is nobody else's.
+    fn claim(&mut self, index: usize) {
+        let (claims, entry) = (&mut self.claims, &self.entries[index]);
+        for address in &entry.addresses {
+            claims.addresses.insert(*address, index);
+        }
+        for prefix in &entry.pod_prefixes {
+            claims.prefixes.insert(place(prefix), (*prefix, index));
+        }
+        if let Reach::Peer(peer) = entry.reach {
+            for lane in &self.peers[peer as usize].lanes {
+                claims.keys.insert(*lane.key.as_bytes(), Some(index));
+            }
+        }
+    }
+
+    /// What a node holds is free again.
+    fn release(&mut self, index: usize) {
+        let (claims, entry) = (&mut self.claims, &self.entries[index]);
+        for address in &entry.addresses {
+            claims.addresses.remove(address);
+        }
+        for prefix in &entry.pod_prefixes {
+            claims.prefixes.remove(&place(prefix));
+        }
+        if let Reach::Peer(peer) = entry.reach {
+            for lane in &self.peers[peer as usize].lanes {
+                claims.keys.remove(lane.key.as_bytes());
+            }
+        }
     }
 }
 
-/// Whose everything is already, so that nobody else gets it.
+/// Whose everything is already, so that nobody else gets it; by index into the entries.
+#[derive(Debug, Default)]
 struct Claims {
-    keys: BTreeMap<[u8; 32], String>,
+    addresses: BTreeMap<Address, usize>,
+    /// Those of this node's lanes are nobody's.
+    keys: BTreeMap<[u8; 32], Option<usize>>,
     /// Accepted pod prefixes do not overlap; by first address, IPv6 apart.
-    prefixes: BTreeMap<(bool, Address), (Prefix, String)>,
+    prefixes: BTreeMap<(bool, Address), (Prefix, usize)>,
 }
 
-/// Looks at all nodes. Who is believed depends on all of them, and they seldom change: so each
-/// change of one costs a look at all.
+fn place(prefix: &Prefix) -> (bool, Address) {
+    (prefix.is_v4(), prefix.address())
+}
+
+/// Looks at all nodes: who is believed depends on all of them.
 pub(crate) fn directory(
     settings: &Settings,
     scopes: &Scopes,
     inventory: &Inventory,
     report: &mut Report,
 ) -> Directory {
-    let own_name = format!("this node, {}", settings.node);
     let keys = settings.keys.iter();
-    let mut claims = Claims {
-        keys: keys
-            .map(|key| (*key.as_bytes(), own_name.clone()))
-            .collect(),
-        prefixes: BTreeMap::new(),
-    };
     let mut directory = Directory {
         own: Own {
             node: settings.node.clone(),
             cluster: settings.id,
             addresses: Vec::new(),
+        },
+        claims: Claims {
+            keys: keys.map(|key| (*key.as_bytes(), None)).collect(),
+            ..Claims::default()
         },
         ..Directory::default()
     };
@@ -125,14 +269,15 @@ pub(crate) fn directory(
     let mut all: Vec<(&Key, &Node)> = clusters.flat_map(|c| inventory.all(c)).collect();
     all.sort_by_key(|(key, _)| (!is_own(key), key.cluster != settings.id, key.cluster));
     for (key, node) in all {
-        let mut builder = Builder {
+        let mut judge = Judge {
             cluster: key.cluster,
             scopes,
             node,
             said: Said::ENFORCED,
+            contested: false,
         };
-        builder.add(is_own(key), &mut claims, &mut directory);
-        report.set(key, builder.said);
+        directory.add(is_own(key), &mut judge);
+        report.set(key, judge.said);
     }
     let missing = directory.reach(settings.id, &settings.node).is_none();
     let reason = || {
@@ -146,57 +291,63 @@ pub(crate) fn directory(
     directory
 }
 
+/// What of a node's claims holds.
+struct Holds {
+    addresses: Vec<Address>,
+    pod_prefixes: Vec<Prefix>,
+    /// None of the own node, and of one that cannot be a peer.
+    lanes: Option<Vec<LanePeer>>,
+}
+
 /// One node on its way into the directory.
-struct Builder<'a> {
+struct Judge<'a> {
     cluster: u8,
     scopes: &'a Scopes,
     node: &'a Node,
     said: Said,
+    /// Whether it claims what is another's.
+    contested: bool,
 }
 
-impl Builder<'_> {
-    fn add(&mut self, own: bool, claims: &mut Claims, directory: &mut Directory) {
-        let node = self.node;
+impl Judge<'_> {
+    /// Decides what of its claims holds, beside all who are in the directory.
+    fn holds(&mut self, own: bool, directory: &Directory) -> Holds {
         let addresses = self.addresses(directory);
-        let pod_prefixes = self.pod_prefixes(claims);
-        let reach = if own {
-            directory.own.addresses.clone_from(&addresses);
-            if addresses.is_empty() {
-                self.say(State::Refused, "it has no InternalIP to answer by");
-            }
-            Reach::Own
-        } else {
-            match self.lanes(&addresses, claims) {
-                Some(lanes) => {
-                    directory.peers.push(Peer {
-                        name: node.name.clone(),
-                        cluster: self.cluster,
-                        cluster_name: self.scopes.name(self.cluster).into(),
-                        addresses: addresses.clone(),
-                        lanes,
-                        knows_lanes: node.knows_lanes,
-                    });
-                    Reach::Peer((directory.peers.len() - 1) as u32)
-                }
-                None => Reach::None,
-            }
-        };
-        let index = directory.entries.len();
-        directory
-            .by_name
-            .entry(self.cluster)
-            .or_default()
-            .insert(node.name.clone(), index);
-        for address in &addresses {
-            directory.by_address.insert(*address, index);
+        let pod_prefixes = self.pod_prefixes(directory);
+        if own && addresses.is_empty() {
+            self.say(State::Refused, "it has no InternalIP to answer by");
         }
-        directory.entries.push(Entry {
-            cluster: self.cluster,
-            name: node.name.clone(),
-            reach,
+        let lanes = if own {
+            None
+        } else {
+            self.lanes(&addresses, directory)
+        };
+        Holds {
             addresses,
             pod_prefixes,
-        });
+            lanes,
+        }
+    }
+
+    fn peer(&self, holds: &Holds) -> Option<Peer> {
+        Some(Peer {
+            name: self.node.name.clone(),
+            cluster: self.cluster,
+            cluster_name: self.scopes.name(self.cluster).into(),
+            addresses: holds.addresses.clone(),
+            lanes: holds.lanes.clone()?,
+            knows_lanes: self.node.knows_lanes,
+        })
+    }
+
+    fn entry(&self, reach: Reach, holds: Holds) -> Entry {
+        Entry {
+            cluster: self.cluster,
+            name: self.node.name.clone(),
+            reach,
+            addresses: holds.addresses,
+            pod_prefixes: holds.pod_prefixes,
+        }
     }
 
     fn addresses(&mut self, directory: &Directory) -> Vec<Address> {
@@ -205,6 +356,7 @@ impl Builder<'_> {
             if let Some(reason) = self.scopes.refuses(self.cluster, address) {
                 self.say(State::Refused, reason);
             } else if let Some(other) = directory.at(address) {
+                self.contested = true;
                 let reason = format!("{address} is the InternalIP of node {} already", other.name);
                 self.say(State::Refused, reason);
             } else if !addresses.contains(&address) {
@@ -214,19 +366,20 @@ impl Builder<'_> {
         addresses
     }
 
-    fn pod_prefixes(&mut self, claims: &mut Claims) -> Vec<Prefix> {
-        let mut prefixes = Vec::new();
+    fn pod_prefixes(&mut self, directory: &Directory) -> Vec<Prefix> {
+        let mut prefixes: Vec<Prefix> = Vec::new();
         for &prefix in &self.node.pod_prefixes {
             if let Some(reason) = self.scopes.refuses_prefix(self.cluster, prefix) {
                 self.say(State::Refused, reason);
-            } else if let Some((other, whose)) = claims.overlapping(prefix) {
+            } else if let Some((other, whose)) = directory.claims.overlapping(prefix) {
+                self.contested = true;
+                let whose = &directory.entries[whose].name;
                 let reason = format!("{prefix} overlaps {other} of node {whose}");
                 self.say(State::Refused, reason);
+            } else if let Some(other) = prefixes.iter().find(|other| other.overlaps(&prefix)) {
+                let reason = format!("{prefix} overlaps {other} of node {}", self.node.name);
+                self.say(State::Refused, reason);
             } else {
-                let key = (prefix.is_v4(), prefix.address());
-                claims
-                    .prefixes
-                    .insert(key, (prefix, self.node.name.clone()));
                 prefixes.push(prefix);
             }
         }
@@ -234,7 +387,7 @@ impl Builder<'_> {
     }
 
     /// The lanes of a peer; `None` if there is none to be had.
-    fn lanes(&mut self, addresses: &[Address], claims: &mut Claims) -> Option<Vec<LanePeer>> {
+    fn lanes(&mut self, addresses: &[Address], directory: &Directory) -> Option<Vec<LanePeer>> {
         let node = self.node;
         if node.lanes.is_empty() {
             self.say(
@@ -243,11 +396,18 @@ impl Builder<'_> {
             );
             return None;
         }
-        let taken = node
-            .lanes
-            .iter()
-            .find_map(|lane| claims.keys.get(&lane.key));
+        let keys = &directory.claims.keys;
+        let taken = node.lanes.iter().find_map(|lane| keys.get(&lane.key));
         if let Some(whose) = taken {
+            self.contested = true;
+            let whose = match whose.and_then(|index| directory.entries.get(index)) {
+                Some(other) => format!(
+                    "node {} of cluster {}",
+                    other.name,
+                    self.scopes.name(other.cluster)
+                ),
+                None => format!("this node, {}", directory.own.node),
+            };
             let reason = format!("its key is that of {whose}: no two nodes may have one");
             self.say(State::Refused, reason);
             return None;
@@ -265,14 +425,6 @@ impl Builder<'_> {
             let key = PublicKey::from_bytes(lane.key);
             lanes.push(LanePeer { key, endpoint });
         }
-        let name = format!(
-            "node {} of cluster {}",
-            node.name,
-            self.scopes.name(self.cluster)
-        );
-        claims
-            .keys
-            .extend(node.lanes.iter().map(|lane| (lane.key, name.clone())));
         Some(lanes)
     }
 
@@ -287,11 +439,10 @@ fn endpoint(lane: &Lane, number: u16, address: Option<&Address>) -> Option<Socke
 }
 
 impl Claims {
-    fn overlapping(&self, prefix: Prefix) -> Option<&(Prefix, String)> {
-        let key = (prefix.is_v4(), prefix.address());
-        let before = self.prefixes.range(..=key).next_back();
-        let after = self.prefixes.range(key..).next();
-        let mut near = before.into_iter().chain(after).map(|(_, claim)| claim);
+    fn overlapping(&self, prefix: Prefix) -> Option<(Prefix, usize)> {
+        let before = self.prefixes.range(..=place(&prefix)).next_back();
+        let after = self.prefixes.range(place(&prefix)..).next();
+        let mut near = before.into_iter().chain(after).map(|(_, claim)| *claim);
         near.find(|(other, _)| other.overlaps(&prefix))
     }
 }

@@ -13,7 +13,7 @@ use policy::{Compiler, Endpoint, Identity, Labels, Policy, PolicyTable};
 use crate::host_view::HostView;
 use crate::identity::Numbers;
 use crate::inventory::{Inventory, Key, Touched};
-use crate::nodes::{Directory, directory};
+use crate::nodes::{self, Directory, directory};
 use crate::object::{Namespace, Node, Pod};
 use crate::pods::{self, PodView, Pods};
 use crate::policies::{self, Policies};
@@ -53,16 +53,6 @@ pub(crate) struct Known<'w> {
     pub(crate) touched: &'w Touched,
     /// Whether other nodes are silent than were.
     pub(crate) health: bool,
-}
-
-/// What the nodes have touched.
-#[derive(Default)]
-struct NodeChange {
-    /// Their own addresses, where they are other ones or another node's.
-    addresses: BTreeSet<Address>,
-    /// Whether anything may be elsewhere.
-    moved: bool,
-    differs: bool,
 }
 
 impl Plan {
@@ -109,34 +99,33 @@ impl Plan {
         nodes.differs || policies || pods.identities || backends
     }
 
-    fn update_nodes(&mut self, known: &Known<'_>, report: &mut Report) -> NodeChange {
-        let is_touched = known.touched.changed::<Node>().next().is_some();
-        if self.directory.is_some() && !is_touched {
-            return NodeChange::default();
+    fn update_nodes(&mut self, known: &Known<'_>, report: &mut Report) -> nodes::Change {
+        let mut touched = known.touched.changed::<Node>().map(|(key, _)| key);
+        if let Some(directory) = &mut self.directory {
+            match (touched.next(), touched.next()) {
+                (None, _) => return nodes::Change::default(),
+                (Some(key), None) => {
+                    let change = directory.renew(key, known.scopes, known.inventory, report);
+                    if let Some(change) = change {
+                        return change;
+                    }
+                }
+                _ => {}
+            }
         }
         let new = directory(known.settings, known.scopes, known.inventory, report);
-        let old = self.directory.replace(new);
-        let is_first = old.is_none();
-        let old = old.unwrap_or_default();
-        let Some(new) = &self.directory else {
-            return NodeChange::default();
-        };
-        let endpoint = |directory: &Directory, address| directory.at(address).map(|n| n.endpoint());
-        let addresses = old.addresses().chain(new.addresses());
-        let others = addresses.filter(|a| endpoint(&old, *a) != endpoint(new, *a));
-        NodeChange {
-            addresses: others.collect(),
-            // The clusters' own prefixes are there without any node.
-            moved: is_first || old.entries != new.entries,
-            differs: old.peers != new.peers || old.own != new.own,
-        }
+        let mut change = new.since(self.directory.as_ref().unwrap_or(&Directory::default()));
+        // The clusters' own prefixes are there without any node.
+        change.moved |= self.directory.is_none();
+        self.directory = Some(new);
+        change
     }
 
     /// Pods that are not what they were, or whose namespace, address or policies are not.
     fn touched_pods(
         &self,
         known: &Known<'_>,
-        nodes: &NodeChange,
+        nodes: &nodes::Change,
         churning: &BTreeSet<&'static str>,
     ) -> BTreeSet<Key> {
         let changed = known.touched.changed::<Pod>().map(|(key, _)| key);
@@ -159,7 +148,7 @@ impl Plan {
     }
 
     /// Says whose each address is, and where.
-    fn place(&mut self, known: &Known<'_>, nodes: &NodeChange, pods: &pods::Change) -> Places {
+    fn place(&mut self, known: &Known<'_>, nodes: &nodes::Change, pods: &pods::Change) -> Places {
         let mut places = Places::default();
         let Some(directory) = &self.directory else {
             return places;

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use packet::Address;
-use policy::{Endpoint, Identity, Labels, NamedPort, key};
+use policy::{Endpoint, Identity, Labels, NamedPort};
 
 use crate::identity::Numbers;
-use crate::inventory::{Inventory, Key, Kind, labels_of};
+use crate::inventory::{Inventory, Key, Kind};
+use crate::labeller::{Labeller, note_forged_labels};
 use crate::nodes::Directory;
 use crate::object::{ContainerPort, Object, Pod};
 use crate::scope::Scopes;
+use crate::sets::Sets;
 use crate::status::{Report, Said, State};
 
 /// All pods of all clusters.
@@ -20,20 +22,9 @@ pub(crate) struct Pods {
     entries: BTreeMap<Key, Entry>,
     /// The pods that state an address, whether or not it is theirs.
     stated: BTreeMap<Address, BTreeSet<Key>>,
-    /// Sets of labels in use, by cluster.
-    sets: BTreeMap<(u8, Labels), Set>,
-    identities: BTreeMap<Identity, Labels>,
+    sets: Sets,
     /// Pods whose labels got no number: there may be one by now.
     numberless: BTreeSet<Key>,
-}
-
-/// A set of labels.
-#[derive(Debug, Default)]
-struct Set {
-    /// Of how many pods.
-    users: usize,
-    /// None while its cluster has no number for it.
-    identity: Option<Identity>,
 }
 
 /// A pod with what of its claims holds.
@@ -43,8 +34,8 @@ pub(crate) struct Entry {
     claims: Claims,
     /// Its own addresses; none of a pod in its node's network.
     addresses: Vec<Address>,
-    /// Whether its labels are among those in use.
-    counts: bool,
+    /// The place of its labels among those in use, if they are.
+    set: Option<usize>,
     endpoint: Option<Arc<Endpoint>>,
     view: Arc<PodView>,
 }
@@ -73,10 +64,17 @@ pub(crate) struct Judges<'a> {
 pub(crate) struct Change {
     /// Addresses whose owner may be another, or not what it was.
     pub(crate) addresses: BTreeSet<Address>,
-    /// Pods as they were and as they are, with their clusters.
+    /// Pods of which more than the identity is not what it was, as they were and as they are, with
+    /// their clusters.
     pub(crate) pods: Vec<(u8, Arc<Object>)>,
     /// Whether the sets of labels in use are others.
     pub(crate) identities: bool,
+}
+
+/// What of a pod does not hang on its labels.
+struct Seen {
+    object: Arc<Object>,
+    believed: Vec<Address>,
 }
 
 impl Pods {
@@ -90,41 +88,52 @@ impl Pods {
     ) -> Change {
         touched.append(&mut self.numberless);
         let mut change = Change::default();
-        let mut released = Vec::new();
-        for key in &touched {
-            if let Some(old) = self.entries.remove(key) {
-                released.extend(self.forget(key, old, &mut change));
+        let mut labeller = Labeller::new(judges);
+        let mut before: BTreeMap<Key, Option<Seen>> = BTreeMap::new();
+        let mut contested = BTreeSet::new();
+        for key in touched {
+            let old = self.entries.remove(&key);
+            let new = Entry::of(&key, judges, &mut labeller);
+            let stated = [&old, &new].into_iter().flatten();
+            let stated = stated.flat_map(|entry| &entry.pod().addresses).copied();
+            let stated: Vec<Address> = stated.collect();
+            change.addresses.extend(&stated);
+            if !matches!((&old, &new), (Some(old), Some(new)) if new.claims_the_same(old)) {
+                contested.extend(stated);
+                self.state(&key, old.as_ref(), new.as_ref());
             }
-            if let Some(entry) = Entry::of(key, judges) {
-                for &address in &entry.pod().addresses {
-                    self.stated.entry(address).or_default().insert(key.clone());
-                    change.addresses.insert(address);
-                }
-                change.pods.push((key.cluster, entry.object.clone()));
-                self.entries.insert(key.clone(), entry);
+            if let Some(place) = old.as_ref().and_then(|old| old.set) {
+                self.sets.leave(place);
+            }
+            before.insert(key.clone(), old.as_ref().map(Seen::of));
+            if let Some(new) = new {
+                self.entries.insert(key, new);
             }
         }
-        let others = change.addresses.iter().filter_map(|a| self.stated.get(a));
-        let others: BTreeSet<Key> = others.flatten().cloned().collect();
-        for key in others.difference(&touched) {
-            let entry = self.entries.get(key);
-            change
-                .pods
-                .extend(entry.map(|e| (key.cluster, e.object.clone())));
+        let others = contested.iter().filter_map(|a| self.stated.get(a));
+        for key in others.flatten() {
+            let entry = || self.entries.get(key).map(Seen::of);
+            before.entry(key.clone()).or_insert_with(entry);
         }
-        let affected: BTreeSet<Key> = touched.into_iter().chain(others).collect();
-        let said = self.settle(&affected, &mut released);
-        change.identities = self.number(released, numbers);
+        let said = self.settle(before.keys());
+        change.identities = self.sets.number(numbers);
         for (key, said) in said {
             self.identify(&key, said, judges.directory, report);
+        }
+        for (key, before) in before {
+            let after = self.entries.get(&key);
+            if !matches!((&before, after), (Some(before), Some(after)) if before.is(after)) {
+                let before = before.map(|before| before.object);
+                let both = before.into_iter().chain(after.map(|a| a.object.clone()));
+                change.pods.extend(both.map(|object| (key.cluster, object)));
+            }
         }
         change
     }
 
-    /// Takes out a pod as it was; returns its labels if they were in use.
-    fn forget(&mut self, key: &Key, old: Entry, change: &mut Change) -> Option<(u8, Labels)> {
-        for address in &old.pod().addresses {
-            change.addresses.insert(*address);
+    /// Takes notice of what addresses a pod states no more, and which it does.
+    fn state(&mut self, key: &Key, old: Option<&Entry>, new: Option<&Entry>) {
+        for address in old.into_iter().flat_map(|old| &old.pod().addresses) {
             if let Some(pods) = self.stated.get_mut(address) {
                 pods.remove(key);
                 if pods.is_empty() {
@@ -132,19 +141,15 @@ impl Pods {
                 }
             }
         }
-        let labels = old.counts.then_some((key.cluster, old.claims.labels));
-        change.pods.push((key.cluster, old.object));
-        labels
+        for address in new.into_iter().flat_map(|new| &new.pod().addresses) {
+            self.stated.entry(*address).or_default().insert(key.clone());
+        }
     }
 
     /// Decides which of their claims hold, and what is to be said of these pods. Their labels come
-    /// into use where an address does; those that do not any more are added to `released`.
-    fn settle(
-        &mut self,
-        pods: &BTreeSet<Key>,
-        released: &mut Vec<(u8, Labels)>,
-    ) -> Vec<(Key, Said)> {
-        let mut settled = Vec::with_capacity(pods.len());
+    /// into use where an address does.
+    fn settle<'k>(&mut self, pods: impl Iterator<Item = &'k Key>) -> Vec<(Key, Said)> {
+        let mut settled = Vec::new();
         for key in pods {
             let Some(entry) = self.entries.get(key) else {
                 continue;
@@ -162,22 +167,18 @@ impl Pods {
             }
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.addresses = addresses;
-                let counts = !entry.addresses.is_empty();
-                match (entry.counts, counts) {
-                    (false, true) => {
-                        let labels = (key.cluster, entry.claims.labels.clone());
-                        // One allocation for all pods of a set.
-                        if let Some((known, _)) = self.sets.get_key_value(&labels) {
-                            entry.claims.labels = known.1.clone();
-                        }
-                        self.sets.entry(labels).or_default().users += 1;
+                match (entry.set, entry.addresses.is_empty()) {
+                    (None, false) => {
+                        let place = self.sets.enter(key.cluster, &entry.claims.labels);
+                        entry.claims.labels = self.sets.labels(place).clone();
+                        entry.set = Some(place);
                     }
-                    (true, false) => {
-                        released.push((key.cluster, entry.claims.labels.clone()));
+                    (Some(place), true) => {
+                        self.sets.leave(place);
+                        entry.set = None;
                     }
                     _ => {}
                 }
-                entry.counts = counts;
             }
             settled.push((key.clone(), said));
         }
@@ -201,55 +202,17 @@ impl Pods {
         (!is_winner).then(|| format!("{address} is claimed by pod {} too", other.name()))
     }
 
-    /// Numbers sets of labels that are new, and forgets those that nobody uses any more; returns
-    /// whether there were any.
-    fn number(&mut self, released: Vec<(u8, Labels)>, numbers: &mut Numbers) -> bool {
-        let mut differs = false;
-        for labels in released {
-            if let Some(set) = self.sets.get_mut(&labels) {
-                set.users -= 1;
-                if set.users == 0 {
-                    let identity = set.identity;
-                    self.sets.remove(&labels);
-                    differs |= identity.is_some_and(|i| self.identities.remove(&i).is_some());
-                }
-            }
-        }
-        // In the order of the labels, whatever the order of the pods.
-        let new = self.sets.iter().filter(|(_, set)| set.identity.is_none());
-        let new: Vec<(u8, Labels)> = new.map(|(labels, _)| labels.clone()).collect();
-        for (cluster, labels) in new {
-            let in_use = |labels: &Labels| self.sets.contains_key(&(cluster, labels.clone()));
-            let Some(identity) = numbers.number(cluster, &labels, in_use) else {
-                continue;
-            };
-            self.identities.insert(identity, labels.clone());
-            if let Some(set) = self.sets.get_mut(&(cluster, labels)) {
-                set.identity = Some(identity);
-            }
-            differs = true;
-        }
-        differs
-    }
-
     /// Makes a pod's endpoint and view, and says what is to be said of it.
     fn identify(&mut self, key: &Key, mut said: Said, directory: &Directory, report: &mut Report) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let identity = if entry.counts {
-            let labels = (key.cluster, entry.claims.labels.clone());
-            let set = self.sets.get(&labels);
-            let identity = set.and_then(|set| set.identity);
-            if identity.is_none() {
-                let reason = "its cluster has more different sets of labels than numbers for them";
-                said.say(State::Refused, reason);
-                self.numberless.insert(key.clone());
-            }
-            identity
-        } else {
-            None
-        };
+        let identity = entry.set.and_then(|place| self.sets.identity(place));
+        if entry.set.is_some() && identity.is_none() {
+            let reason = "its cluster has more different sets of labels than numbers for them";
+            said.say(State::Refused, reason);
+            self.numberless.insert(key.clone());
+        }
         entry.endpoint = identity.map(|identity| {
             Arc::new(Endpoint {
                 identity,
@@ -294,8 +257,7 @@ impl Pods {
 
     /// All sets of labels in use, by number.
     pub(crate) fn identities(&self) -> Vec<(Identity, Labels)> {
-        let identities = self.identities.iter();
-        identities.map(|(i, labels)| (*i, labels.clone())).collect()
+        self.sets.identities()
     }
 
     /// All pods, as they are identified.
@@ -307,7 +269,7 @@ impl Pods {
 
 impl Entry {
     /// The pod that has a name, if there is one, with what it claims.
-    fn of(key: &Key, judges: &Judges<'_>) -> Option<Entry> {
+    fn of<'a>(key: &Key, judges: &'a Judges<'_>, labeller: &mut Labeller<'a>) -> Option<Entry> {
         let object = judges.inventory.object(key)?;
         let pod = Pod::of(object)?;
         let mut said = Said::ENFORCED;
@@ -330,14 +292,19 @@ impl Entry {
             claims: Claims {
                 addresses,
                 of_node,
-                labels: security_labels(key, pod, judges),
+                labels: labeller.labels(key, pod),
                 said,
             },
             addresses: Vec::new(),
-            counts: false,
+            set: None,
             endpoint: None,
             view: Arc::default(),
         })
+    }
+
+    /// Whether nobody's claim to an address is better or worse for it.
+    fn claims_the_same(&self, old: &Entry) -> bool {
+        Arc::ptr_eq(&self.object, &old.object) && self.claims.addresses == old.claims.addresses
     }
 
     /// The object.
@@ -383,37 +350,18 @@ impl Entry {
     }
 }
 
-/// What only we may say of a pod, said by itself, does not count.
-fn note_forged_labels(pod: &Pod, said: &mut Said) {
-    for label in pod.labels.keys() {
-        if label.starts_with("io.cilium.")
-            || label == key::NAMESPACE
-            || label.starts_with("reserved:")
-        {
-            let reason = format!("its label {label} is not its own to give, and is left out");
-            said.say(State::Partly, reason);
+impl Seen {
+    fn of(entry: &Entry) -> Seen {
+        Seen {
+            object: entry.object.clone(),
+            believed: entry.believed().collect(),
         }
     }
-}
 
-/// The labels that make a pod's identity. Those that churn are left out, but for those that some
-/// policy selects by: better many identities than a policy that does not hold.
-fn security_labels(pod_key: &Key, pod: &Pod, judges: &Judges<'_>) -> Labels {
-    let own = labels_of(&pod.labels);
-    let inventory = judges.inventory;
-    let mut labels = Labels::of_pod(
-        judges.scopes.name(pod_key.cluster),
-        &pod.namespace,
-        &pod.service_account,
-        &inventory.labels_of_namespace(pod_key.cluster, &pod_key.namespace),
-        &own,
-    );
-    for churning in judges.churning {
-        if let Some(value) = own.value(churning) {
-            labels.insert(*churning, value);
-        }
+    fn is(&self, entry: &Entry) -> bool {
+        let believed = self.believed.iter().copied();
+        Arc::ptr_eq(&self.object, &entry.object) && believed.eq(entry.believed())
     }
-    labels
 }
 
 /// A pod as people ask for it.

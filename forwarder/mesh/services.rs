@@ -267,14 +267,21 @@ impl Sources<'_> {
             let slices = slices.filter_map(|slice| EndpointSlice::of(slice));
             names.extend(slices.map(|slice| service_of(key, slice)));
         }
+        let mut by_namespace: BTreeMap<(u8, &str), Vec<&Pod>> = BTreeMap::new();
         for (cluster, object) in pods {
-            let Some(pod) = Pod::of(object) else {
-                continue;
-            };
-            let namespace = pod.namespace.as_str().into();
-            let services = self.inventory.within::<Service>(*cluster, &namespace);
-            let selecting = services.filter(|(_, service)| selects(service, pod));
-            names.extend(selecting.map(|(key, _)| key.clone()));
+            if let Some(pod) = Pod::of(object) {
+                let place = (*cluster, pod.namespace.as_str());
+                by_namespace.entry(place).or_default().push(pod);
+            }
+        }
+        for ((cluster, namespace), pods) in by_namespace {
+            let namespace = namespace.into();
+            let services = self.inventory.within::<Service>(cluster, &namespace);
+            let selecting = services.filter(|(key, service)| {
+                !names.contains(*key) && pods.iter().any(|pod| selects(service, pod))
+            });
+            let selecting: Vec<Key> = selecting.map(|(key, _)| key.clone()).collect();
+            names.extend(selecting);
         }
         let own = |key: Key| Key {
             cluster: self.own,

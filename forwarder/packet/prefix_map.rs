@@ -1,130 +1,52 @@
 //! Longest-prefix match (RFC 7608), with nothing to lock and nothing to rebuild on look-up.
 
+mod key;
+mod leaf;
+
 use alloc::vec::Vec;
-use core::cmp::Ordering;
-use core::ops::{BitAnd, BitOr, BitXor, Not};
+
+use key::Key;
+use leaf::{FILL, Leaf};
 
 use crate::{Address, Prefix};
 
-/// Most prefixes of a chunk: what a change moves at most. One that is full becomes two.
-/// In tests few, so that small maps have many.
-const CHUNK_MAX: usize = if cfg!(test) { 8 } else { 256 };
-/// Prefixes of a chunk that is made at once: room for changes is left.
-const CHUNK_FILL: usize = CHUNK_MAX / 4 * 3;
+/// Keys of a node of the index. Four levels of sixteen hold half a million prefixes and more.
+const NODE: usize = if cfg!(test) { 3 } else { 16 };
 
 /// A map from prefixes to values that finds the longest prefix of an address.
 ///
-/// Prefixes stand sorted, in chunks, and each knows the lengths of all others that cover it. They
+/// Prefixes stand sorted, in leaves, and each knows the lengths of all others that cover it. They
 /// never overlap in part, so the longest match of an address is its predecessor in that order, or
-/// one of those that cover that: a look-up is one binary search, or two where prefixes nest. A
-/// change moves part of one chunk, and touches whom the prefix covers.
+/// one of those that cover that: a look-up is one search, or two where prefixes nest.
+///
+/// A search goes down an index, and at each node looks at all of its keys: what is dear among many
+/// prefixes is to wait for memory, and there it waits once a level, and guesses nothing. A change
+/// moves part of one leaf, and touches whom the prefix covers; where it makes a leaf or ends one,
+/// the index is made anew.
 #[derive(Clone, Debug)]
 pub struct PrefixMap<V> {
     v4: Family<u32, V>,
     v6: Family<u128, V>,
 }
 
-/// An address of one family as a number: the fewer bytes, the more of them in a cache line. It is
-/// also a set of lengths, without that of a host: no other prefix is covered by a host.
-trait Key:
-    Copy
-    + Ord
-    + BitAnd<Output = Self>
-    + BitOr<Output = Self>
-    + BitXor<Output = Self>
-    + Not<Output = Self>
-{
-    const NONE: Self;
-    fn of(address: Address) -> Self;
-    fn address(self) -> Address;
-    /// How many upper bits are zero.
-    fn leading_zeros(self) -> u8;
-    /// The upper `length` bits set.
-    fn mask(length: u8) -> Self;
-    /// The set of one length; empty for that of a host.
-    fn only(length: u8) -> Self;
-    /// The set of all lengths up to this one.
-    fn up_to(length: u8) -> Self;
-    /// The longest length of a set.
-    fn longest(self) -> Option<u8>;
-
-    /// Whether the upper `length` bits are the same.
-    #[inline]
-    fn agrees(self, other: Self, length: u8) -> bool {
-        (self ^ other).leading_zeros() >= length
-    }
-}
-
-macro_rules! key {
-    ($number:ident, $from_octets:path) => {
-        impl Key for $number {
-            const NONE: $number = 0;
-
-            #[inline]
-            fn of(address: Address) -> $number {
-                u128::from_be_bytes(*address.octets()) as $number
-            }
-
-            fn address(self) -> Address {
-                $from_octets(self.to_be_bytes())
-            }
-
-            #[inline]
-            fn leading_zeros(self) -> u8 {
-                $number::leading_zeros(self) as u8
-            }
-
-            #[inline]
-            fn mask(length: u8) -> $number {
-                let host = $number::BITS - u32::from(length);
-                $number::MAX.checked_shl(host).unwrap_or(0)
-            }
-
-            #[inline]
-            fn only(length: u8) -> $number {
-                (1 as $number).checked_shl(u32::from(length)).unwrap_or(0)
-            }
-
-            #[inline]
-            fn up_to(length: u8) -> $number {
-                let longer = $number::BITS.saturating_sub(u32::from(length) + 1);
-                $number::MAX >> longer
-            }
-
-            #[inline]
-            fn longest(self) -> Option<u8> {
-                self.checked_ilog2().map(|length| length as u8)
-            }
-        }
-    };
-}
-
-key!(u32, Address::from_v4);
-key!(u128, Address::from_v6);
-
 /// The prefixes of one family.
 #[derive(Clone, Debug)]
 struct Family<K, V> {
-    /// Key and length of the first prefix of each chunk.
-    firsts: Vec<(K, u8)>,
-    chunks: Vec<Chunk<K, V>>,
+    /// From below: the first key of each leaf, and above of each node. The last level is one node.
+    /// What is not used of a node is full of ones.
+    index: Vec<Vec<[K; NODE]>>,
+    /// Which leaf comes first, and so on.
+    order: Vec<u32>,
+    leaves: Vec<Leaf<K, V>>,
+    /// Leaves that are empty, and in no order.
+    free: Vec<u32>,
     len: usize,
 }
 
-/// Some of them that follow each other; place for place, four columns. None is empty.
-#[derive(Clone, Debug)]
-struct Chunk<K, V> {
-    keys: Vec<K>,
-    lengths: Vec<u8>,
-    /// The lengths of the other prefixes that cover this one.
-    covers: Vec<K>,
-    values: Vec<V>,
-}
-
-/// Where a prefix stands: its chunk, and the place in that.
+/// Where a prefix stands: its leaf in their order, and the place in that.
 #[derive(Clone, Copy)]
 struct Place {
-    chunk: usize,
+    leaf: usize,
     at: usize,
 }
 
@@ -237,8 +159,10 @@ impl<V> FromIterator<(Prefix, V)> for PrefixMap<V> {
 impl<K: Key, V> Family<K, V> {
     const fn new() -> Family<K, V> {
         Family {
-            firsts: Vec::new(),
-            chunks: Vec::new(),
+            index: Vec::new(),
+            order: Vec::new(),
+            leaves: Vec::new(),
+            free: Vec::new(),
             len: 0,
         }
     }
@@ -247,46 +171,39 @@ impl<K: Key, V> Family<K, V> {
     fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
         let key = K::of(address);
         // The last prefix that begins at or before the address.
-        let before = self.firsts.partition_point(|first| first.0 <= key);
-        let chunk = &self.chunks[before.checked_sub(1)?];
-        let at = chunk.keys.partition_point(|&k| k <= key).checked_sub(1)?;
-        if chunk.keys[at].agrees(key, chunk.lengths[at]) {
-            return Some((chunk.prefix(at), &chunk.values[at]));
+        let leaf = self.leaf(self.last_from(key)?)?;
+        let at = leaf.count(key).checked_sub(1)?;
+        if leaf.keys[at].agrees(key, leaf.lengths[at]) {
+            return leaf.entry(at);
         }
         // Else the longest of those that cover that one, and the address as well.
-        let common = (chunk.keys[at] ^ key).leading_zeros();
-        let length = (chunk.covers[at] & K::up_to(common)).longest()?;
+        let common = (leaf.keys[at] ^ key).leading_zeros();
+        let length = (leaf.covers[at] & K::up_to(common)).longest()?;
         let place = self.find(key & K::mask(length), length).ok()?;
-        let chunk = &self.chunks[place.chunk];
-        Some((chunk.prefix(place.at), &chunk.values[place.at]))
+        self.leaf(place.leaf)?.entry(place.at)
     }
 
     fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
         let (key, length) = (K::of(prefix.address()), prefix.length());
-        let place = match self.find(key, length) {
-            Ok(Place { chunk, at }) => {
-                let old = &mut self.chunks[chunk].values[at];
-                return Some(core::mem::replace(old, value));
-            }
+        let mut place = match self.find(key, length) {
+            Ok(place) => return self.leaf_mut(place.leaf).values[place.at].replace(value),
             Err(place) => place,
         };
-        if self.chunks.is_empty() {
+        if self.order.is_empty() {
             self.append(key, length, value);
+            self.make_index(Vec::from([key]));
             return None;
         }
         let covers = self.covers_at(place, key);
         self.tell_covered(place, key, length, |covers| covers | K::only(length));
-        let Place { chunk, at } = place;
-        self.chunks[chunk].insert(at, key, length, covers, value);
-        self.len += 1;
-        if at == 0 {
-            self.firsts[chunk] = (key, length);
+        if self.leaf_mut(place.leaf).is_full() {
+            place = self.split(place);
         }
-        if self.chunks[chunk].keys.len() > CHUNK_MAX {
-            let upper = self.chunks[chunk].split();
-            self.firsts
-                .insert(chunk + 1, (upper.keys[0], upper.lengths[0]));
-            self.chunks.insert(chunk + 1, upper);
+        let leaf = self.leaf_mut(place.leaf);
+        leaf.insert(place.at, key, length, covers, value);
+        self.len += 1;
+        if place.at == 0 {
+            self.rename(place.leaf, key);
         }
         None
     }
@@ -295,17 +212,19 @@ impl<K: Key, V> Family<K, V> {
         let (key, length) = (K::of(prefix.address()), prefix.length());
         let place = self.find(key, length).ok()?;
         self.tell_covered(place, key, length, |covers| covers & !K::only(length));
-        let Place { chunk, at } = place;
-        let value = self.chunks[chunk].remove(at);
+        let leaf = self.leaf_mut(place.leaf);
+        let value = leaf.remove(place.at);
+        let (len, first) = (leaf.len, leaf.keys[0]);
         self.len -= 1;
-        let left = &self.chunks[chunk];
-        if left.keys.is_empty() {
-            self.chunks.remove(chunk);
-            self.firsts.remove(chunk);
-        } else if at == 0 {
-            self.firsts[chunk] = (left.keys[0], left.lengths[0]);
+        if len == 0 {
+            let mut firsts = self.firsts();
+            firsts.remove(place.leaf);
+            self.free.push(self.order.remove(place.leaf));
+            self.make_index(firsts);
+        } else if place.at == 0 {
+            self.rename(place.leaf, first);
         }
-        Some(value)
+        value
     }
 
     fn extend(&mut self, items: Vec<(Prefix, V)>) {
@@ -326,6 +245,7 @@ impl<K: Key, V> Family<K, V> {
                 self.append(K::of(prefix.address()), prefix.length(), value);
             }
         }
+        self.make_index(self.firsts_of_leaves());
     }
 
     fn retain(&mut self, keep: &mut impl FnMut(&Prefix, &mut V) -> bool) {
@@ -334,58 +254,162 @@ impl<K: Key, V> Family<K, V> {
                 self.append(K::of(prefix.address()), prefix.length(), value);
             }
         }
+        self.make_index(self.firsts_of_leaves());
     }
 
     /// Takes everything out, in order.
     fn take(&mut self) -> impl Iterator<Item = (Prefix, V)> + use<K, V> {
-        let old = core::mem::replace(self, Family::new());
-        old.chunks.into_iter().flat_map(|chunk| {
-            let prefixes = chunk.keys.into_iter().zip(chunk.lengths);
-            prefixes
-                .map(|(key, length)| Prefix::assume(key.address(), length))
-                .zip(chunk.values)
+        let mut old = core::mem::replace(self, Family::new());
+        old.order.into_iter().flat_map(move |leaf| {
+            let leaf = core::mem::replace(&mut old.leaves[leaf as usize], Leaf::new());
+            let prefixes = leaf.keys.into_iter().zip(leaf.lengths);
+            let items = prefixes.zip(leaf.values);
+            items.filter_map(|((key, length), value)| {
+                Some((Prefix::assume(key.address(), length), value?))
+            })
         })
     }
 
-    /// Adds a prefix behind all others.
+    /// Adds a prefix behind all others, but not to the index.
     fn append(&mut self, key: K, length: u8, value: V) {
-        let full = |chunk: &Chunk<K, V>| chunk.keys.len() >= CHUNK_FILL;
-        let end = Place {
-            chunk: self.chunks.len().saturating_sub(1),
-            at: self.chunks.last().map_or(0, |chunk| chunk.keys.len()),
+        let last = self.order.len().saturating_sub(1);
+        let end = self.leaf(last).map_or(0, |leaf| usize::from(leaf.len));
+        let mut place = Place {
+            leaf: last,
+            at: end,
         };
-        let covers = self.covers_at(end, key);
-        if self.chunks.last().is_none_or(full) {
-            self.chunks.push(Chunk::new());
-            self.firsts.push((key, length));
+        let covers = self.covers_at(place, key);
+        if self.order.is_empty() || end >= FILL {
+            place = Place {
+                leaf: self.order.len(),
+                at: 0,
+            };
+            self.add(place.leaf, Leaf::new());
         }
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.insert(chunk.keys.len(), key, length, covers, value);
-            self.len += 1;
+        let leaf = self.leaf_mut(place.leaf);
+        leaf.insert(place.at, key, length, covers, value);
+        self.len += 1;
+    }
+
+    /// Puts a leaf into the order.
+    fn add(&mut self, place: usize, leaf: Leaf<K, V>) {
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.leaves[number as usize] = leaf;
+                number
+            }
+            None => {
+                self.leaves.push(leaf);
+                self.leaves.len() as u32 - 1
+            }
+        };
+        self.order.insert(place, number);
+    }
+
+    /// Makes two leaves of one; returns where a place in it is now.
+    fn split(&mut self, place: Place) -> Place {
+        let upper = self.leaf_mut(place.leaf).split();
+        let half = usize::from(self.leaf_mut(place.leaf).len);
+        let mut firsts = self.firsts();
+        firsts.insert(place.leaf + 1, upper.keys[0]);
+        self.add(place.leaf + 1, upper);
+        self.make_index(firsts);
+        match place.at.checked_sub(half) {
+            // The end of the lower one is before the begin of the upper one.
+            None | Some(0) => place,
+            Some(at) => Place {
+                leaf: place.leaf + 1,
+                at,
+            },
         }
+    }
+
+    /// The first key of each leaf, as the index knows them.
+    fn firsts(&self) -> Vec<K> {
+        let nodes = self.index.first().map_or(&[][..], Vec::as_slice);
+        let keys = nodes.as_flattened().iter().copied();
+        keys.take(self.order.len()).collect()
+    }
+
+    /// The same, as the leaves are.
+    fn firsts_of_leaves(&self) -> Vec<K> {
+        let leaves = self.order.iter().map(|leaf| &self.leaves[*leaf as usize]);
+        leaves.map(|leaf| leaf.keys[0]).collect()
+    }
+
+    /// Makes the index of the first key of each leaf.
+    fn make_index(&mut self, firsts: Vec<K>) {
+        self.index.clear();
+        let mut keys = firsts;
+        while !keys.is_empty() {
+            let nodes = keys.chunks(NODE).map(|keys| {
+                let mut node = [K::MAX; NODE];
+                node[..keys.len()].copy_from_slice(keys);
+                node
+            });
+            let nodes: Vec<[K; NODE]> = nodes.collect();
+            keys = match nodes.len() {
+                1 => Vec::new(),
+                _ => nodes.iter().map(|node| node[0]).collect(),
+            };
+            self.index.push(nodes);
+        }
+    }
+
+    /// Tells the index that a leaf begins with another key.
+    fn rename(&mut self, mut place: usize, key: K) {
+        for level in &mut self.index {
+            level[place / NODE][place % NODE] = key;
+            if !place.is_multiple_of(NODE) {
+                return;
+            }
+            place /= NODE;
+        }
+    }
+
+    /// The last leaf that begins at or before a key.
+    #[inline]
+    fn last_from(&self, key: K) -> Option<usize> {
+        let mut at = 0;
+        for level in self.index.iter().rev() {
+            // A key that is full of ones is not below what is not used of a node.
+            let node = at.min(level.len() - 1);
+            at = node * NODE + key.count(&level[node]).checked_sub(1)?;
+        }
+        Some(at.min(self.order.len().checked_sub(1)?))
+    }
+
+    #[inline]
+    fn leaf(&self, place: usize) -> Option<&Leaf<K, V>> {
+        self.leaves.get(*self.order.get(place)? as usize)
+    }
+
+    fn leaf_mut(&mut self, place: usize) -> &mut Leaf<K, V> {
+        &mut self.leaves[self.order[place] as usize]
     }
 
     /// The lengths of all that cover a prefix at `place`: in sorted order its predecessor, and
     /// those that cover that one, as far as they hold the key.
     fn covers_at(&self, place: Place, key: K) -> K {
-        // Only before all others a place is the first of its chunk.
-        let Some(before) = place.at.checked_sub(1) else {
+        // Only before all others a place is the first of its leaf.
+        let before = place.at.checked_sub(1);
+        let Some((before, leaf)) = before.zip(self.leaf(place.leaf)) else {
             return K::NONE;
         };
-        let chunk = &self.chunks[place.chunk];
-        let common = (chunk.keys[before] ^ key).leading_zeros();
-        (chunk.covers[before] | K::only(chunk.lengths[before])) & K::up_to(common)
+        let common = (leaf.keys[before] ^ key).leading_zeros();
+        (leaf.covers[before] | K::only(leaf.lengths[before])) & K::up_to(common)
     }
 
     /// Changes what they know of all that a prefix covers, which follow `place`.
     fn tell_covered(&mut self, place: Place, key: K, length: u8, change: impl Fn(K) -> K) {
         let mut from = place.at;
-        for chunk in &mut self.chunks[place.chunk..] {
-            for (other, covers) in chunk.keys[from..].iter().zip(&mut chunk.covers[from..]) {
-                if !other.agrees(key, length) {
+        for leaf in &self.order[place.leaf..] {
+            let leaf = &mut self.leaves[*leaf as usize];
+            for at in from..usize::from(leaf.len) {
+                if !leaf.keys[at].agrees(key, length) {
                     return;
                 }
-                *covers = change(*covers);
+                leaf.covers[at] = change(leaf.covers[at]);
             }
             from = 0;
         }
@@ -393,85 +417,32 @@ impl<K: Key, V> Family<K, V> {
 
     fn get(&self, prefix: &Prefix) -> Option<&V> {
         let place = self.find(K::of(prefix.address()), prefix.length()).ok()?;
-        self.chunks[place.chunk].values.get(place.at)
+        self.leaf(place.leaf)?.values[place.at].as_ref()
     }
 
     fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut V> {
         let place = self.find(K::of(prefix.address()), prefix.length()).ok()?;
-        self.chunks[place.chunk].values.get_mut(place.at)
+        self.leaf_mut(place.leaf).values[place.at].as_mut()
     }
 
     /// Where a prefix stands, or would.
     fn find(&self, key: K, length: u8) -> Result<Place, Place> {
-        let behind = self.firsts.partition_point(|first| *first <= (key, length));
-        let chunk = behind.saturating_sub(1);
-        let found = self
-            .chunks
-            .get(chunk)
-            .map_or(Err(0), |c| c.find(key, length));
-        match found {
-            Ok(at) => Ok(Place { chunk, at }),
-            Err(at) => Err(Place { chunk, at }),
+        let mut place = self.last_from(key).unwrap_or(0);
+        // Several may begin with the key.
+        let begins_behind = |leaf: &Leaf<K, V>| (leaf.keys[0], leaf.lengths[0]) > (key, length);
+        while place > 0 && self.leaf(place).is_some_and(begins_behind) {
+            place -= 1;
         }
+        let found = self
+            .leaf(place)
+            .map_or(Err(0), |leaf| leaf.find(key, length));
+        let at = |at| Place { leaf: place, at };
+        found.map(at).map_err(at)
     }
 
     fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
-        self.chunks.iter().flat_map(|chunk| {
-            let values = chunk.values.iter().enumerate();
-            values.map(|(at, value)| (chunk.prefix(at), value))
-        })
-    }
-}
-
-impl<K: Key, V> Chunk<K, V> {
-    fn new() -> Chunk<K, V> {
-        Chunk {
-            keys: Vec::new(),
-            lengths: Vec::new(),
-            covers: Vec::new(),
-            values: Vec::new(),
-        }
-    }
-
-    fn insert(&mut self, at: usize, key: K, length: u8, covers: K, value: V) {
-        self.keys.insert(at, key);
-        self.lengths.insert(at, length);
-        self.covers.insert(at, covers);
-        self.values.insert(at, value);
-    }
-
-    fn remove(&mut self, at: usize) -> V {
-        self.keys.remove(at);
-        self.lengths.remove(at);
-        self.covers.remove(at);
-        self.values.remove(at)
-    }
-
-    /// Gives its upper half away.
-    fn split(&mut self) -> Chunk<K, V> {
-        let half = self.keys.len() / 2;
-        Chunk {
-            keys: self.keys.split_off(half),
-            lengths: self.lengths.split_off(half),
-            covers: self.covers.split_off(half),
-            values: self.values.split_off(half),
-        }
-    }
-
-    fn find(&self, key: K, length: u8) -> Result<usize, usize> {
-        let mut at = self.keys.partition_point(|&k| k < key);
-        while self.keys.get(at) == Some(&key) {
-            match self.lengths[at].cmp(&length) {
-                Ordering::Less => at += 1,
-                Ordering::Equal => return Ok(at),
-                Ordering::Greater => break,
-            }
-        }
-        Err(at)
-    }
-
-    fn prefix(&self, at: usize) -> Prefix {
-        Prefix::assume(self.keys[at].address(), self.lengths[at])
+        let leaves = self.order.iter().map(|leaf| &self.leaves[*leaf as usize]);
+        leaves.flat_map(|leaf| (0..usize::from(leaf.len)).filter_map(|at| leaf.entry(at)))
     }
 }
 
@@ -604,6 +575,30 @@ mod tests {
                 assert_eq!(map.remove(&prefix), Some(length));
             }
             assert_eq!(map.lookup(address), None);
+        }
+    }
+
+    #[test]
+    fn the_highest_address_is_as_any_other() {
+        for v4 in [true, false] {
+            let (bits, all) = if v4 { (32, [255; 4]) } else { (128, [0; 4]) };
+            let highest = match v4 {
+                true => Address::from_v4(all),
+                false => Address::from_v6([255; 16]),
+            };
+            let mut map = PrefixMap::new();
+            // Leaves and nodes that are full, and such that are not.
+            for length in 1..=bits {
+                let prefix = Prefix::masked(highest, length).unwrap();
+                assert_eq!(map.insert(prefix, length), None);
+                assert_eq!(map.lookup(highest), Some((prefix, &length)));
+            }
+            for length in (2..=bits).rev() {
+                let prefix = Prefix::masked(highest, length).unwrap();
+                assert_eq!(map.remove(&prefix), Some(length));
+                let left = map.lookup(highest).map(|(_, length)| *length);
+                assert_eq!(left, Some(length - 1));
+            }
         }
     }
 

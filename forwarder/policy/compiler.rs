@@ -130,14 +130,19 @@ impl Compiler {
 
     /// Finds out anew by what these identities are governed.
     fn classify(&mut self, touched: &Members) {
+        // By place: all that govern somebody. A look at each policy, not at each for everybody.
+        let mut governing: Vec<Vec<&Piece>> = vec![Vec::new(); self.known_places.count as usize];
+        for piece in &self.pieces {
+            for place in self.sets.members(piece.subject).common(touched) {
+                governing[place as usize].push(piece);
+            }
+        }
         let touched = |known: &&mut Known| touched.contains(known.place);
         for known in self.known.iter_mut().filter(touched) {
+            let governing = governing[known.place as usize].iter().copied();
             for direction in DIRECTIONS {
-                let (sets, place) = (&self.sets, known.place);
-                let governs = |piece: &&Piece| {
-                    piece.governs[direction as usize] && sets.members(piece.subject).contains(place)
-                };
-                let governing: Vec<&Piece> = self.pieces.iter().filter(governs).collect();
+                let governs = |piece: &&Piece| piece.governs[direction as usize];
+                let governing: Vec<&Piece> = governing.clone().filter(governs).collect();
                 let class = &mut known.programs[direction as usize];
                 let old = core::mem::replace(class, self.classes.enter(direction, &governing));
                 self.classes.leave(old);

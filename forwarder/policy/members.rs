@@ -51,6 +51,22 @@ impl Members {
             .is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
+    /// All that are in both, ascending.
+    pub(crate) fn common(&self, other: &Members) -> impl Iterator<Item = u32> {
+        let both = self
+            .0
+            .iter()
+            .zip(&*other.0)
+            .map(|(word, theirs)| word & theirs);
+        (0u32..).zip(both).flat_map(|(at, mut word)| {
+            core::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros())?;
+                word &= word - 1;
+                Some(at * 64 + bit)
+            })
+        })
+    }
+
     fn grow(&mut self, words: usize) {
         let mut grown = self.0.to_vec();
         grown.resize(words, 0);
@@ -109,6 +125,8 @@ mod tests {
             for (set, theirs, one, other) in
                 [(&set, &theirs, &one, &other), (&theirs, &set, &other, &one)]
             {
+                let common: Vec<u32> = set.common(theirs).collect();
+                prop_assert_eq!(common, (one & other).into_iter().collect::<Vec<_>>());
                 let mut changed = set.clone();
                 changed.add(theirs);
                 check(&changed, &(one | other))?;

@@ -56,6 +56,8 @@ const PREFIXES: [&str; 7] = [
 /// The last cluster is one that nobody told us of.
 const CLUSTERS: [u8; 6] = [1, 1, 1, 2, 3, 4];
 const FILES: [&str; 4] = ["a.yaml", "b.yaml", "c.yaml", "d.yaml"];
+/// Files of one node each, which come after the others.
+const NODE_FILES: [&str; 5] = ["n1.yaml", "n2.yaml", "n3.yaml", "n4.yaml", "n5.yaml"];
 
 fn text(choices: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     select(choices)
@@ -107,6 +109,25 @@ fn nodes() -> impl Strategy<Value = String> {
         proptest::option::of(select(&KEYS[..])),
     )
         .prop_map(|((_, name), address, prefix, key)| node(name, address, prefix, key))
+}
+
+/// A node in a file of its own, with what no other one in such a file claims: where all are like it,
+/// a change of one leaves the others alone.
+fn lone_node() -> impl Strategy<Value = Step> {
+    (0..NODES.len(), 0..3usize, 0..3usize, 0..4usize).prop_map(|(at, host, block, key)| {
+        let (cluster, name) = NODES[at];
+        let address = format!("10.{cluster}.20{at}.{}", host + 1);
+        let prefix = format!("10.{cluster}.{}.0/24", 100 + at * 10 + block);
+        let letters = ["BQUF", "BgYG", "BwcH", "CAgI", "CQkJ"][at];
+        // Now and then it is no peer, or has the key of another.
+        let key = match key {
+            0 => None,
+            1 => Some(KEYS[1].to_owned()),
+            _ => Some(format!("{}{}=", letters.repeat(10), &letters[..3])),
+        };
+        let text = node(name, &address, &prefix, key.as_deref());
+        Step::File(cluster, NODE_FILES[at], text)
+    })
 }
 
 fn namespaces() -> impl Strategy<Value = String> {
@@ -232,6 +253,7 @@ fn step() -> impl Strategy<Value = Step> {
     let file = || (select(&CLUSTERS[..]), select(&FILES[..]));
     prop_oneof![
         8 => (file(), content()).prop_map(|((c, f), text)| Step::File(c, f, text)),
+        5 => lone_node(),
         1 => file().prop_map(|(c, f)| Step::Gone(c, f)),
         2 => (select(&NODES[..]), any::<bool>()).prop_map(|((c, n), is)| Step::Health(c, n, is)),
         1 => Just(Step::Loaded),
