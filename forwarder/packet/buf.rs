@@ -98,16 +98,19 @@ impl Buf {
         &mut self.storage[(self.start + self.length) as usize..]
     }
 
+    /// How many bytes are free behind the frame's end.
+    #[inline]
+    pub fn tail_room(&self) -> usize {
+        self.storage.len() - (self.start + self.length) as usize
+    }
+
     /// Makes the frame longer at its end by `bytes` that were written to [`Buf::spare_mut`].
     ///
     /// # Panics
     /// If there is no such room: our own bug.
     #[inline]
     pub fn grow_back(&mut self, bytes: usize) {
-        assert!(
-            bytes <= self.storage.len() - (self.start + self.length) as usize,
-            "no tail-room"
-        );
+        assert!(bytes <= self.tail_room(), "no tail-room");
         self.length += bytes as u32;
     }
 

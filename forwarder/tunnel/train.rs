@@ -115,6 +115,43 @@ fn takes(train: &Buf, size: usize) -> bool {
     let (stride, length) = (train.stride(), train.len());
     (1..=stride).contains(&size)
         && length + size <= BYTES_MAX
+        // Where the kernel took only the first of its frames, the rest no longer begins in front.
+        && size <= train.tail_room()
         && length % stride == 0
         && length / stride < FRAMES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use core::net::{Ipv4Addr, SocketAddr};
+
+    #[test]
+    fn behind_what_the_kernel_left_of_a_train_no_more_joins_than_its_buffer_holds() {
+        const SIZE: usize = 1_452;
+        let way = Way {
+            lane: 0,
+            path: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into(),
+            ecn: 0,
+        };
+        let mut out = Outbox::new(0, 4, 4);
+        let join = |out: &mut Outbox| {
+            let train = room(out, way, SIZE).expect("a buffer is free");
+            train.spare_mut()[..SIZE].fill(1);
+            finish(train, SIZE);
+        };
+        for _ in 0..44 {
+            join(&mut out);
+        }
+        let mut train = out.wire.pop().expect("one train");
+        assert!(out.wire.pop().is_none());
+        train.buf.shrink_front(2 * SIZE);
+        out.wire.put_back(train);
+        for _ in 0..4 {
+            join(&mut out);
+        }
+        let frames: Vec<usize> = out.wire.iter().map(|train| train.buf.frames()).collect();
+        assert_eq!(frames, [42, 4]);
+    }
 }
