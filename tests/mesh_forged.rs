@@ -135,6 +135,7 @@ fn malformed_and_forged_datagrams_from_anywhere_are_dropped_under_a_name() {
     let dropped = |hex: &str, reason: &str| dropped_at("51871", hex, reason);
     let message =
         |start: &str, bytes: usize| start.to_owned() + &"5a".repeat(bytes - start.len() / 2);
+    dropped("", "lengthWrong");
     dropped("04", "lengthWrong");
     dropped(&message("09000000", 64), "typeUnknown");
     dropped(&message("04000001", 64), "typeUnknown");

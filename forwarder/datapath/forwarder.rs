@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use packet::{Coalescer, Datagrams, Fragment, Frame, Header, Kind, Now, Packet, Time};
-use tunnel::{Inner, Lane, Unopened};
+use tunnel::{Inner, Lane, Refused, Unopened};
 
 use crate::answers::Answers;
 use crate::clients::Clients;
@@ -217,7 +217,14 @@ impl Forwarder {
 
     /// [`Forwarder::handle_datagrams`] of those that another thread may have decrypted.
     pub fn handle_unopened(&mut self, now: Now, unopened: Unopened, out: &mut Outbox) {
-        out.ledger().received += unopened.datagrams().buf.frames() as u64;
+        let datagrams = unopened.datagrams();
+        if datagrams.buf.is_empty() {
+            // A datagram without a payload: no frame of a train, but somebody has sent it.
+            out.ledger().received += 1;
+            out.tunnel.refused.add(Refused::LengthWrong, 1);
+            return out.tunnel.arena.put(unopened.into_datagrams().buf);
+        }
+        out.ledger().received += datagrams.buf.frames() as u64;
         self.open(now, unopened, out);
         self.deliver(now, out);
     }

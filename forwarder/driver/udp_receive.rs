@@ -136,8 +136,8 @@ impl Receiver {
             };
             let used = message.msg_hdr.msg_controllen.min(cmsg::CAPACITY);
             let said = cmsg::parse(&self.controls[index].0[..used]);
-            // An empty datagram says nothing. A cut one cannot be: the room is longer than UDP.
-            if length == 0 || message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+            // A cut one cannot be: the room is longer than UDP.
+            if message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
                 arena.put(buf);
                 continue;
             }

@@ -357,6 +357,20 @@ fn with_no_buffer_left_the_datagrams_stay_with_the_kernel() {
 }
 
 #[test]
+fn a_datagram_without_a_payload_is_handed_over_for_the_core_to_count() {
+    in_empty_network("a_datagram_without_a_payload", || {
+        let (mut worker, remote) = two_lanes(|_| ());
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(&[], remote).unwrap();
+        worker.turn(5000).unwrap();
+        let item = worker.datagrams.pop().expect("it came");
+        assert!(item.buf.is_empty());
+        assert_eq!(item.path.remote, sender.local_addr().unwrap());
+        worker.arena.put(item.buf);
+    });
+}
+
+#[test]
 fn the_waker_ends_a_sleep_from_another_thread() {
     in_empty_network("the_waker_ends_a_sleep", || {
         let (mut worker, _) = two_lanes(|_| ());
