@@ -43,6 +43,9 @@ pub enum TunOffloads {
 }
 
 /// The steps down, and what TUNSETOFFLOAD is asked for in each (`include/uapi/linux/if_tun.h`).
+/// The first step of making one.
+const OPENING: &str = "opening /dev/net/tun";
+
 const STEPS: [(TunOffloads, c_uint); 4] = {
     let checksum = libc::TUN_F_CSUM;
     let tcp = checksum | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
@@ -77,15 +80,19 @@ impl Tun {
     pub fn create(settings: &TunSettings) -> Result<Tun, TunError> {
         check_name(&settings.name)?;
         let mut tun = if settings.offloads == TunOffloads::None {
-            Tun::open(settings, 0)?
+            Tun::open(settings, 0)
         } else {
             // A kernel without the header says EINVAL, as it does for a name that is no TUN's; the
-            // second try then tells.
+            // second try then tells. One that somebody holds (EBUSY) is no such kernel: where it is let
+            // go of between the two, the device would be without offloads for good.
             match Tun::open(settings, libc::IFF_VNET_HDR) {
-                Err(TunError::NameTaken { .. }) => Tun::open(settings, 0)?,
-                other => other?,
+                Err((_, error)) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    Tun::open(settings, 0)
+                }
+                other => other,
             }
-        };
+        }
+        .map_err(|(step, error)| refused(&settings.name, step, error))?;
         tun.choose_offloads()?;
         if let Some(mtu) = settings.mtu {
             tun.set_mtu(mtu)?;
@@ -96,33 +103,18 @@ impl Tun {
         Ok(tun)
     }
 
-    fn open(settings: &TunSettings, header: c_int) -> Result<Tun, TunError> {
-        let refused = |step, error: io::Error| match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => TunError::NoRights {
-                name: settings.name.clone(),
-            },
-            Some(libc::EBUSY | libc::EINVAL | libc::EEXIST) => TunError::NameTaken {
-                name: settings.name.clone(),
-            },
-            _ => TunError::Kernel {
-                name: settings.name.clone(),
-                step,
-                error,
-            },
-        };
+    /// Opens it; what was refused is told with its step.
+    fn open(settings: &TunSettings, header: c_int) -> Result<Tun, (&'static str, io::Error)> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/net/tun")
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoTun,
-                _ => refused("opening /dev/net/tun", error),
-            })?;
+            .map_err(|error| (OPENING, error))?;
         let mut request = request(&settings.name);
         request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | header) as i16;
         interface_ioctl(file.as_raw_fd(), libc::TUNSETIFF as c_ulong, &mut request)
-            .map_err(|error| refused("TUNSETIFF", error))?;
+            .map_err(|error| ("TUNSETIFF", error))?;
         Ok(Tun {
             file,
             name: name_of(&request),
@@ -308,6 +300,17 @@ fn check_name(name: &str) -> Result<(), TunError> {
         Err(TunError::BadName {
             name: name.to_owned(),
         })
+    }
+}
+
+/// What a step that the kernel refuses means to whoever asked for the device.
+fn refused(name: &str, step: &'static str, error: io::Error) -> TunError {
+    let name = name.to_owned();
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) if step == OPENING => TunError::NoTun,
+        Some(libc::EPERM | libc::EACCES) => TunError::NoRights { name },
+        Some(libc::EBUSY | libc::EINVAL | libc::EEXIST) => TunError::NameTaken { name },
+        _ => TunError::Kernel { name, step, error },
     }
 }
 
