@@ -204,7 +204,11 @@ impl Disk {
         fs::rename(&self.path, &aside)?;
         for number in (1..self.files_max).rev() {
             match fs::rename(self.predecessor(number - 1), self.predecessor(number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    // It goes on, longer than it should be, and the next one does not replace it.
+                    fs::rename(&aside, &self.path)?;
+                    return Err(error);
+                }
                 _ => {}
             }
         }
@@ -350,6 +354,20 @@ mod tests {
         log.append("next!!!\n");
         assert_eq!(log.read(".1").as_deref(), Some("old!!!!\nnew!!!!\n"));
         assert_eq!(log.read("").as_deref(), Some("next!!!\n"));
+    }
+
+    #[test]
+    fn where_an_older_file_cannot_move_the_newest_goes_on() {
+        let mut log = Scratch::new("wedged", 3);
+        log.append("older\n");
+        log.append("old!!!!\n");
+        fs::create_dir_all(log.path(".2/full")).expect("ours");
+        for line in ["new!!!!\n", "newest!\n"] {
+            log.append(line);
+        }
+        assert_eq!(log.read(".1").as_deref(), Some("older\n"));
+        assert_eq!(log.read("").as_deref(), Some("old!!!!\nnew!!!!\nnewest!\n"));
+        assert_eq!(log.read(".0"), None);
     }
 
     #[test]
