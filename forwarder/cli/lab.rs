@@ -168,7 +168,7 @@ impl Down {
         if all.is_empty() {
             println!("nothing was left");
         }
-        let mut held = false;
+        let (mut held, mut failed) = (false, false);
         for left in &all {
             if left.is_held() {
                 held = true;
@@ -178,10 +178,15 @@ impl Down {
                 );
                 continue;
             }
-            world::remove(left);
-            println!("removed {}", left.describe());
+            match world::remove(left) {
+                Ok(()) => println!("removed {}", left.describe()),
+                Err(error) => {
+                    failed = true;
+                    eprintln!("{error}");
+                }
+            }
         }
-        Ok(if held && self.run.is_some() {
+        Ok(if failed || held && self.run.is_some() {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
@@ -199,6 +204,7 @@ fn begin(more: &[(&'static str, &'static str)]) -> Result<Interrupt, Failure> {
         ("wg", "wireguard-tools"),
         ("nft", "nftables"),
         ("ss", "iproute2"),
+        ("sysctl", "procps"),
     ];
     for (program, package) in always.iter().chain(more) {
         if on_path(program).is_none() {

@@ -46,6 +46,18 @@ impl Plan {
     /// problem in the report.
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Report, LabError> {
         let names: Vec<String> = self.peers.iter().map(|peer| peer.name.clone()).collect();
+        let info = |peer: &Peer| {
+            Ok(PeerInfo {
+                name: peer.name.clone(),
+                program: peer.program.display().to_string(),
+                version: peer.version(interrupt)?,
+            })
+        };
+        let peers = self
+            .peers
+            .iter()
+            .map(info)
+            .collect::<Result<_, LabError>>()?;
         let mut sitting = Sitting {
             plan: self,
             interrupt,
@@ -71,11 +83,6 @@ impl Plan {
         let reference = names
             .contains(&self.reference)
             .then(|| self.reference.clone());
-        let info = |peer: &Peer| PeerInfo {
-            name: peer.name.clone(),
-            program: peer.program.display().to_string(),
-            version: peer.version(),
-        };
         Ok(Report {
             format: FORMAT,
             farlane: env!("CARGO_PKG_VERSION").into(),
@@ -87,7 +94,7 @@ impl Plan {
             link: self.link.clone(),
             measures: ledger.close(reference.as_deref()),
             reference,
-            peers: self.peers.iter().map(info).collect(),
+            peers,
             round_trips: trips,
             problems,
         })

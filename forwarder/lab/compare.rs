@@ -146,6 +146,14 @@ fn spread(samples: &[f64]) -> f64 {
     }
 }
 
+/// What ratios are against, by its version.
+fn reference_version(report: &Report) -> &str {
+    let name = report.reference.as_deref();
+    let mut peers = report.peers.iter();
+    let peer = peers.find(|peer| Some(peer.name.as_str()) == name);
+    peer.map_or("nothing", |peer| peer.version.as_str())
+}
+
 /// For a terminal: what changed first, then how much did not.
 pub(crate) fn render(a: &Report, b: &Report, all: bool) -> String {
     let mut text = String::new();
@@ -178,6 +186,15 @@ fn write_all(a: &Report, b: &Report, all: bool, text: &mut String) -> std::fmt::
             name(a),
             name(b)
         )?;
+    }
+    if a.run_seconds != b.run_seconds {
+        let (a, b) = (a.run_seconds, b.run_seconds);
+        writeln!(text, "not runs of one length: A {a} s, B {b} s")?;
+    }
+    let versions = (reference_version(a), reference_version(b));
+    if a.reference == b.reference && versions.0 != versions.1 {
+        let (a, b) = versions;
+        writeln!(text, "not against the same program: A {a}, B {b}")?;
     }
     let changes = changes(a, b);
     if changes.is_empty() {

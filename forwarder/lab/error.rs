@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LabError {
     /// A signal came. Whoever prints this has taken the world down before.
-    #[error("interrupted; everything that the lab made is removed")]
+    #[error("interrupted; what the lab made is removed")]
     Interrupted,
     /// Namespaces cannot be made.
     #[error("the lab makes network namespaces: run it as root")]

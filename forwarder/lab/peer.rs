@@ -2,9 +2,12 @@
 //! forwarding, which is what two cores can carry at most.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use super::error::LabError;
+use super::interrupt::Interrupt;
+use super::program;
 
 /// What ratios are against where nothing else is asked for.
 pub(crate) const REFERENCE: &str = "wireguard-go";
@@ -14,6 +17,9 @@ pub(crate) const PLAIN: &str = "plain";
 pub(crate) const NODE: &str = "farlane run";
 /// `farlane wireguard`.
 pub(crate) const DEVICE: &str = "farlane wg";
+
+/// So long a program may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a peer is started and given its keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,27 +152,26 @@ impl Peer {
     }
 
     /// What the program says of its version, in one line.
-    pub(crate) fn version(&self) -> String {
-        if self.kind == Kind::Plain {
-            return super::machine::Machine::read().kernel;
-        }
-        let flag = if self.kind == Kind::Nebula {
-            "-version"
-        } else {
-            "--version"
+    ///
+    /// # Errors
+    /// [`LabError::Interrupted`].
+    pub(crate) fn version(&self, interrupt: &Interrupt) -> Result<String, LabError> {
+        let flag = match self.kind {
+            Kind::Plain => return Ok(super::machine::Machine::read().kernel),
+            // One that is called as PATH IFNAME might make an interface of that name.
+            Kind::Wireguard(&[]) => return Ok("unknown".into()),
+            Kind::Nebula => "-version",
+            Kind::Node | Kind::Wireguard(_) => "--version",
         };
-        let said = Command::new(&self.program)
-            .arg(flag)
-            .stdin(Stdio::null())
-            .output();
-        let Ok(said) = said else {
-            return "unknown".into();
+        let mut command = Command::new(&self.program);
+        let text = match program::run(command.arg(flag), interrupt, PATIENCE) {
+            Err(LabError::Interrupted) => return Err(LabError::Interrupted),
+            said => said.unwrap_or_default(),
         };
-        let text = String::from_utf8_lossy(&said.stdout).into_owned();
         let line = text.lines().find(|line| !line.trim().is_empty());
-        line.map_or("unknown".into(), |line| {
+        Ok(line.map_or("unknown".into(), |line| {
             line.trim().chars().take(80).collect()
-        })
+        }))
     }
 }
 

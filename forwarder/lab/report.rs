@@ -82,7 +82,9 @@ pub(crate) struct Trips {
     pub(crate) round: usize,
     /// `idle`, `sparse`, `gigabit` or `full`.
     pub(crate) situation: String,
+    /// A lost one counts 200,000.
     pub(crate) microseconds: Vec<f64>,
+    /// How many of them were lost.
     pub(crate) lost: u64,
 }
 

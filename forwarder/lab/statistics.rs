@@ -70,7 +70,8 @@ pub(crate) fn bisect<E>(
 
 /// The exact two-sided p-value of Mann and Whitney (1947, "On a Test of Whether one of Two Random
 /// Variables is Stochastically Larger than the Other"): how probable it is that samples of one and
-/// the same thing lie at least that far apart. Ties count a half each way. With three on each side
+/// the same thing lie at least that far apart. Ties count a half each way, and a half more is no further apart than
+/// the whole above it. With three on each side
 /// the least is 0.1, with four 0.029, with five 0.008.
 pub(crate) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let (n, m) = (a.len(), b.len());
@@ -89,7 +90,7 @@ pub(crate) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let least = u.min((n * m) as f64 - u);
     let ways = arrangements(n, m);
     let all: f64 = ways.iter().sum();
-    let tail: f64 = ways.iter().take(least.floor() as usize + 1).sum();
+    let tail: f64 = ways.iter().take(least.ceil() as usize + 1).sum();
     (2.0 * tail / all).min(1.0)
 }
 
@@ -166,6 +167,7 @@ mod tests {
         );
         near(&[1.0, 3.0, 5.0], &[2.0, 4.0, 6.0], 0.7);
         near(&[1.0, 1.0], &[1.0, 1.0], 1.0);
+        near(&[10.0, 10.0, 10.2], &[10.2, 10.6, 10.8], 0.2);
         near(&[], &[1.0], 1.0);
     }
 }

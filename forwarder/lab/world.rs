@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::error::LabError;
 use super::interrupt::Interrupt;
 use super::program::{self, Output, Program};
-use super::record::{Left, Record};
+use super::record::{self, Left, Record};
 
 const TOPOLOGY: &str = include_str!("../../scripts/topology");
 /// Where programs for wg(8) have their sockets.
@@ -327,22 +327,40 @@ impl Drop for World {
         while let Some(mut program) = self.programs.pop() {
             program.stop();
         }
-        take_down(self.name(), Some(&self.record));
+        if let Err(error) = take_down(self.name(), Some(&self.record)) {
+            eprintln!("{error}");
+        }
     }
 }
 
 /// Removes what a run left: its programs, its namespaces, its files, its record.
-pub(crate) fn remove(left: &Left) {
-    take_down(&left.run, left.record.as_ref());
+///
+/// # Errors
+/// [`LabError::Step`] where something is left still; its record is kept then.
+pub(crate) fn remove(left: &Left) -> Result<(), LabError> {
+    take_down(&left.run, left.record.as_ref())
 }
 
-fn take_down(run: &str, record: Option<&Record>) {
-    // Not to be interrupted, and what is gone already is no error.
-    let _ = program::run(
+fn take_down(run: &str, record: Option<&Record>) -> Result<(), LabError> {
+    // Not to be interrupted. What is gone already is no error, so what is left tells.
+    let taken = program::run(
         &mut topology("down", run, &[]),
         &Interrupt::default(),
         PATIENCE,
     );
+    let left = record::left().into_iter().find(|left| left.run == run);
+    let left = left.map_or(Vec::new(), |left| left.namespaces);
+    if !left.is_empty() {
+        let why = taken.map_or_else(
+            |error| error.to_string(),
+            |_| "its script has not said why".into(),
+        );
+        let what = format!(
+            "{} is not removed, try `farlane lab down {run}`",
+            left.join(", ")
+        );
+        return Err(LabError::step(what, why));
+    }
     for node in &NODES {
         // Those who were killed could not.
         let socket = format!("{WIREGUARD_SOCKETS}/{}.sock", device(run, node));
@@ -355,6 +373,7 @@ fn take_down(run: &str, record: Option<&Record>) {
         }
         record.remove();
     }
+    Ok(())
 }
 
 /// `fl1f3aeu` of run `flab1f3a`: an interface's name has 15 letters at most.

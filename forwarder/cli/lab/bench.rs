@@ -1,5 +1,6 @@
 //! `farlane lab bench`.
 
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,11 +64,12 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let plan = self.plan()?;
-        // Before an hour of measuring, not after.
-        for file in self.json.iter().chain(&self.html) {
-            std::fs::File::create(file).map_err(|error| LabError::file(file, error))?;
-        }
         let interrupt = super::begin(&[("ethtool", "ethtool")])?;
+        // Before an hour of measuring, not after; what an earlier sitting wrote stays till then.
+        for file in self.json.iter().chain(&self.html) {
+            let opened = OpenOptions::new().append(true).create(true).open(file);
+            opened.map_err(|error| LabError::file(file, error))?;
+        }
         if !plan.peers.iter().any(|peer| peer.name == plan.reference) {
             eprintln!(
                 "notice: there is no {}, so there are no ratios; name one by --peer {}=PATH or --against",
@@ -75,13 +77,13 @@ impl Bench {
             );
         }
         let report = plan.run(&interrupt)?;
+        print!("{}", table::render(&report));
         if let Some(file) = &self.json {
             report.write(file)?;
         }
         if let Some(file) = &self.html {
             html::write(&report, file)?;
         }
-        print!("{}", table::render(&report));
         Ok(if report.problems.is_empty() {
             ExitCode::SUCCESS
         } else {

@@ -79,9 +79,11 @@ impl Trial {
         self.sent.sent as f64 / self.sent.seconds.max(1e-9)
     }
 
-    /// Datagrams a second that came out.
+    /// Datagrams a second that came out. What was queued on the way comes when nobody sends any more:
+    /// that time counts too, or long queues would look fast.
     fn arrived(&self) -> f64 {
-        self.received.received as f64 / self.sent.seconds.max(1e-9)
+        let seconds = self.sent.seconds.max(self.received.seconds);
+        self.received.received as f64 / seconds.max(1e-9)
     }
 
     /// Part of what was sent, 0 to 1.

@@ -75,7 +75,8 @@ fn ask(subject: &Subject<'_>, count: u64, gap_us: u64) -> Result<RoundTrips, Lab
         "--seconds",
         &seconds,
     ];
-    subject.ask_own(LONGEST + Duration::from_secs(10), CLIENT, &words)
+    let trips = subject.ask_own::<RoundTrips>(LONGEST + Duration::from_secs(10), CLIENT, &words)?;
+    Ok(trips.with_lost())
 }
 
 /// Median and 99th percentile, and all of them for the distribution.

@@ -34,6 +34,8 @@ pub(crate) struct Received {
     pub(crate) received: u64,
     /// Those that came behind a later one.
     pub(crate) behind: u64,
+    /// Between the first and the last.
+    pub(crate) seconds: f64,
 }
 
 /// Sends datagrams of `bytes` for that long, `rate` a second, or as fast as the kernel takes them; by
@@ -118,7 +120,7 @@ pub(crate) fn receive(port: u16, quiet: Duration) -> io::Result<Received> {
     socket.set_read_timeout(Some(quiet))?;
     let mut volley = Volley::new(socket);
     say_ready()?;
-    let (start, mut count, mut last) = (Instant::now(), Received::default(), 0u64);
+    let (mut start, mut count, mut last) = (Instant::now(), Received::default(), 0u64);
     loop {
         let taken = match volley.receive() {
             Ok(taken) => taken,
@@ -127,6 +129,10 @@ pub(crate) fn receive(port: u16, quiet: Duration) -> io::Result<Received> {
             Err(_) if count.received == 0 && start.elapsed() < FIRST => continue,
             Err(_) => return Ok(count),
         };
+        if count.received == 0 {
+            start = Instant::now();
+        }
+        count.seconds = start.elapsed().as_secs_f64();
         for index in 0..taken {
             let Some(number) = volley.received(index).first_chunk::<NUMBER>() else {
                 continue;

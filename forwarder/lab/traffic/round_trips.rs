@@ -16,10 +16,20 @@ const BYTES: usize = 64;
 /// What the asking side has seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RoundTrips {
-    /// Each round trip, in order.
+    /// Each round trip, in order; then the lost ones, if they are to count.
     pub(crate) microseconds: Vec<f64>,
     /// Questions without an answer in 200 ms.
     pub(crate) lost: u64,
+}
+
+impl RoundTrips {
+    /// All of them, a lost one as long as it was waited for: whoever loses is no faster for that.
+    pub(crate) fn with_lost(mut self) -> RoundTrips {
+        let waited = PATIENCE.as_secs_f64() * 1e6;
+        let lost = std::iter::repeat_n(waited, self.lost as usize);
+        self.microseconds.extend(lost);
+        self
+    }
 }
 
 /// Sends everything back to where it came from, for ever.
@@ -112,5 +122,7 @@ mod tests {
         });
         let trips = ask(address, 6, Duration::ZERO, Duration::from_secs(20)).unwrap();
         assert_eq!((trips.microseconds.len(), trips.lost), (5, 1));
+        let trips = trips.with_lost();
+        assert_eq!(trips.microseconds[5..], [200_000.0]);
     }
 }
