@@ -84,6 +84,8 @@ server = socket.create_server(("::", 9000), family=socket.AF_INET6, dualstack_ip
 sent, got = os.urandom(8_000_000), bytearray()
 client = socket.create_connection((address, 90), 5)
 there, other = server.accept()
+# Later it has no peer any more.
+asked = client.getpeername()
 def echo():
     while data := there.recv(65536):
         there.sendall(data)
@@ -97,7 +99,7 @@ while data := client.recv(65536):
     got += data
 plain = lambda address: address.removeprefix("::ffff:")
 same_ports = other[1] == client.getsockname()[1]
-print(plain(other[0]), client.getpeername()[0], client.getpeername()[1], same_ports, got == sent)
+print(plain(other[0]), asked[0], asked[1], same_ports, got == sent)
 "#;
 
 /// Who answers at a service's address of one family, in so many connections.

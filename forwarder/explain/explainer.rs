@@ -65,26 +65,29 @@ impl Explainer {
         Ok(self.describe(&inquiry, &way, transport.name))
     }
 
-    /// The service that a flow asks for as the client's node has it, where that is another node of
-    /// this cluster and has backends of its own.
+    /// The service that a flow asks for as the client's node has it, where that is not this one and the
+    /// service has only a node's own backends: outside this cluster there are none.
     fn service_elsewhere(&self, flow: &Flow) -> Option<Arc<Service>> {
         let snapshot = &*self.compiled.snapshot;
-        let Route::Node(number) = snapshot.route(flow.source) else {
-            return None;
+        let node = match snapshot.route(flow.source) {
+            Route::Pod | Route::Own => return None,
+            Route::Node(number) => snapshot.nodes.get(number as usize),
+            Route::World | Route::Nowhere => None,
         };
-        let node = snapshot.nodes.get(number as usize)?;
+        let node = node.filter(|node| node.cluster == snapshot.own.cluster);
         let frontend = Frontend {
             address: flow.destination,
             port: flow.destination_port,
             protocol: flow.protocol,
         };
         let service = snapshot.services.find(&frontend)?;
-        if !service.own_node_only || node.cluster != snapshot.own.cluster {
+        if !service.own_node_only {
             return None;
         }
         let all = self.compiled.elsewhere.get(&frontend);
         let theirs = all.into_iter().flat_map(|all| all.iter());
-        let theirs = theirs.filter(|elsewhere| elsewhere.node == node.name);
+        let is_theirs = |name: &str| node.is_some_and(|node| node.name == name);
+        let theirs = theirs.filter(|elsewhere| is_theirs(&elsewhere.node));
         let backends = theirs.map(|elsewhere| Backend {
             // A node always reaches its own.
             healthy: snapshot.route(elsewhere.backend.address) != Route::Nowhere,

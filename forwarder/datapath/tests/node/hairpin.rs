@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use datapath::{Event, Reason, Record, Side, Traffic};
 use packet::checksum::crc32c;
+use packet::tcp_flag::RST;
+use packet::Header;
 use policy::Direction;
 use proptest::prelude::*;
 
@@ -458,14 +460,16 @@ fn a_change_leaves_a_flow_its_backend_as_any_other() {
         let again = talk.packet(Pod(CLIENT_PORT), Service(80), more, b"more");
         let arrives = talk.packet(Service(CLIENT_PORT), Pod(BACKEND_PORT), more, b"more");
         bounce(&mut world, &again.bytes(), &later_by(&arrives.bytes(), 1));
-        // Dead, as far as anybody knows: datagrams go to another then, TCP never does.
+        // Dead, as far as anybody knows: datagrams go to another then, and TCP is reset.
         world.backends = elsewhere.to_vec();
         world.publish();
+        world.send(1, &again.bytes());
         if talk.protocol == TCP {
-            bounce(&mut world, &again.bytes(), &later_by(&arrives.bytes(), 1));
+            assert_eq!(drops(&world), [Reason::BackendGone]);
+            let [reset] = world.delivered(1).try_into().expect("one answer");
+            assert_eq!(Header::parse(&reset).map(|header| header.tcp_flags), Ok(RST));
             continue;
         }
-        world.send(1, &again.bytes());
         assert_eq!((world.delivered(1).len(), world.delivered(2).len()), (0, 1));
         // What it still answers comes from the service.
         let late = talk.packet(Pod(BACKEND_PORT), Service(CLIENT_PORT), more, b"late");
