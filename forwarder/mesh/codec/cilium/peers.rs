@@ -1,6 +1,7 @@
 //! With whom: `fromEndpoints`, `toCIDRSet` and the like. A rule without any of these is about
-//! everybody, and one in which they are empty about nobody. Cilium takes no rule with two of them,
-//! and would mean who is both.
+//! everybody, and one in which any list of peers is empty about nobody, whatever stands beside it
+//! (Cilium, `mergeEndpointSelectors` in `pkg/policy`); only an empty `toServices` takes nothing from
+//! the others. A rule with peers in two lists Cilium does not take.
 
 use config::Fields;
 use config::tree::Tree;
@@ -47,13 +48,14 @@ impl<'f> Draft<'f> {
     ) -> Option<Vec<Peer>> {
         let mut peers: Option<Vec<Peer>> = None;
         let mut first = None;
+        let mut nobody = false;
         for (key, read) in readers::<'f>(direction) {
             let Some(tree) = fields.get(key) else {
                 continue;
             };
-            if is_written(Some(tree))
-                && let Some(other) = first.replace(key)
-            {
+            if !is_written(Some(tree)) {
+                nobody |= key != "toServices";
+            } else if let Some(other) = first.replace(key) {
                 let reason = format!("`{key}` beside `{other}` is not enforced: make two rules");
                 self.refusals.add(tree.at, reason);
             }
@@ -66,6 +68,9 @@ impl<'f> Draft<'f> {
             for tree in items(&mut self.reader, Some(tree), &format!("`{key}`")) {
                 peers.extend(read(self, tree, &format!("an item of `{key}`")));
             }
+        }
+        if nobody {
+            return Some(Vec::new());
         }
         peers
     }

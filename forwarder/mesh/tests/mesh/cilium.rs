@@ -199,7 +199,7 @@ fn entities_are_what_things_are() {
 
 #[test]
 fn cidrs_never_mean_pods_or_nodes() {
-    let everything = "egress:\n- toCIDR: [0.0.0.0/0]\n  toCIDRSet: []";
+    let everything = "egress:\n- toCIDR: [0.0.0.0/0]\n  toCIDRSet:";
     check(
         &[&all(everything)],
         &[
@@ -218,6 +218,40 @@ fn cidrs_never_mean_pods_or_nodes() {
             "x/a > 198.51.100.9 80/TCP",
             "x/a ! 198.51.100.8 80/TCP",
         ],
+    );
+}
+
+#[test]
+fn an_empty_list_of_peers_beside_a_full_one_means_nobody() {
+    for rules in [
+        "ingress: [{fromEndpoints: [], fromCIDR: [203.0.113.0/24]}]",
+        "ingress: [{fromEndpoints: [], fromEntities: [all]}]",
+        "ingress: [{fromEntities: [], fromCIDRSet: [{cidr: 203.0.113.0/24}]}]",
+        "ingress: [{fromCIDR: [203.0.113.0/24], fromCIDRSet: []}]",
+        "ingress: [{fromCIDR: [], fromEntities: [all], toPorts: [{ports: [{port: \"80\"}]}]}]",
+    ] {
+        check(
+            &[&all(rules)],
+            &["203.0.113.9 ! x/a 80/TCP", "x/b ! x/a 80/TCP"],
+        );
+    }
+    for rules in [
+        "egress: [{toCIDR: [0.0.0.0/0], toCIDRSet: []}]",
+        "egress: [{toEntities: [all], toEndpoints: []}]",
+        "egress: [{toCIDR: [], toServices: [{k8sService: {serviceName: outside, namespace: y}}]}]",
+    ] {
+        assert_flows(
+            &with_services(rules),
+            &["x/a ! 203.0.113.9 80/TCP", "x/a ! y/a 80/TCP"],
+        );
+    }
+    // What denies nobody isolates, no more.
+    let deny = "egress: [{toEntities: [all]}]\negressDeny: [{toCIDR: [0.0.0.0/0], toCIDRSet: []}]";
+    check(&[&all(deny)], &["x/a > 203.0.113.9 80/TCP"]);
+    let services = "egress: [{toCIDR: [203.0.113.0/24], toServices: []}]";
+    check(
+        &[&all(services)],
+        &["x/a > 203.0.113.9 80/TCP", "x/a ! y/a 80/TCP"],
     );
 }
 
