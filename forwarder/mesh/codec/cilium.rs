@@ -192,21 +192,16 @@ impl Draft<'_> {
     }
 
     /// A selector of endpoints. Cilium's keys may name the source of a label: `k8s:app`, or
-    /// `any:app` for whichever.
+    /// `any:app` for whichever. What is no pod has labels such as `reserved:health`; their keys stay,
+    /// so that they select no pod of ours, for none has such a label.
     fn labels(&mut self, tree: &Tree, what: &str) -> Option<LabelSelector> {
         let mut labels = selector(&mut self.reader, &mut self.refusals, tree, what)?;
         for wanted in &mut labels.requirements {
-            let Some((source, key)) = wanted.key.split_once(':') else {
-                continue;
-            };
-            match source {
-                "k8s" | "any" => wanted.key = key.into(),
-                _ => {
-                    let hint = match source {
-                        "reserved" => ": name it among the entities",
-                        _ => "",
-                    };
-                    let reason = format!("{what} selects by `{}`{hint}", wanted.key);
+            match wanted.key.split_once(':') {
+                None | Some(("reserved", _)) => {}
+                Some(("k8s" | "any", key)) if !key.contains(':') => wanted.key = key.into(),
+                Some(_) => {
+                    let reason = format!("{what} selects by `{}`", wanted.key);
                     self.refusals.add(tree.at, reason);
                     return None;
                 }

@@ -198,6 +198,75 @@ fn entities_are_what_things_are() {
 }
 
 #[test]
+fn no_pod_is_selected_by_what_is_no_pod() {
+    for (selector, governed) in [
+        ("matchLabels: {\"reserved:health\": \"\"}", false),
+        ("matchLabels: {\"reserved:init\": \"\", app: a}", false),
+        (
+            "matchExpressions: [{key: \"reserved:ingress\", operator: Exists}]",
+            false,
+        ),
+        (
+            "matchExpressions: [{key: \"reserved:health\", operator: DoesNotExist}]",
+            true,
+        ),
+        (
+            "matchExpressions: [{key: \"reserved:init\", operator: NotIn, values: [\"\"]}]",
+            true,
+        ),
+    ] {
+        let spec = format!("endpointSelector: {{{selector}}}\ningress: [{{}}]\negress: [{{}}]");
+        for (kind, text) in [
+            ("CiliumNetworkPolicy", policy(&spec)),
+            ("CiliumClusterwideNetworkPolicy", clusterwide(&spec)),
+        ] {
+            let mut mesh = mesh();
+            mesh.write(1, "c.yaml", &text);
+            let forger = crate::pod("x", "six", "eu-1", "10.1.0.66", "\"reserved:health\": \"\"");
+            mesh.write(1, "forger.yaml", &forger);
+            assert_eq!(mesh.says(kind, "c"), "enforced: ", "{selector}");
+            let arrow = if governed { '!' } else { '>' };
+            for pod in ["x/a", "10.1.0.66"] {
+                assert_flows(&mesh, &[&format!("y/a {arrow} {pod} 80/TCP")]);
+                assert_flows(&mesh, &[&format!("{pod} {arrow} y/a 80/TCP")]);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_reserved_label_is_the_entity_of_that_name() {
+    let exists = "matchExpressions: [{key: \"reserved:NAME\", operator: Exists}]";
+    for selector in ["matchLabels: {\"reserved:NAME\": \"\"}", exists] {
+        let rules = |section: &str, name: &str| {
+            let selector = selector.replace("NAME", name);
+            all(&format!("{section}: [{{{selector}}}]"))
+        };
+        check(
+            &[&rules("ingress:\n- fromEndpoints", "remote-node")],
+            &[
+                "192.0.2.11 > x/a 80/TCP",
+                "192.0.2.2 > x/a 80/TCP",
+                "x/b ! x/a 80/TCP",
+                "203.0.113.9 ! x/a 80/TCP",
+            ],
+        );
+        check(
+            &[&rules("egress:\n- toEndpoints", "host")],
+            &["x/a > 192.0.2.1 80/TCP", "x/a ! 192.0.2.11 80/TCP"],
+        );
+        check(
+            &[&rules("egress:\n- toEndpoints", "world")],
+            &["x/a > 203.0.113.9 80/TCP", "x/a ! x/b 80/TCP"],
+        );
+        check(
+            &[&rules("ingress:\n- fromEndpoints", "none")],
+            &["x/b ! x/a 80/TCP"],
+        );
+    }
+}
+
+#[test]
 fn cidrs_never_mean_pods_or_nodes() {
     let everything = "egress:\n- toCIDR: [0.0.0.0/0]\n  toCIDRSet:";
     check(
@@ -382,8 +451,24 @@ fn what_is_not_enforced_is_refused_with_its_place_and_denied() {
             "line 8: `authentication` is not enforced",
         ),
         (
-            "ingress:\n- fromEndpoints: [{matchLabels: {\"reserved:host\": \"\"}}]",
+            "ingress:\n- fromEndpoints: [{matchLabels: {\"reserved:host\": \"\", app: a}}]",
             "line 7: an item of `fromEndpoints` selects by `reserved:host`: name it among the entities",
+        ),
+        (
+            "ingress:\n- fromEndpoints: [{matchLabels: {\"reserved:host\": there}}]",
+            "line 7: an item of `fromEndpoints` selects by `reserved:host`: name it among the entities",
+        ),
+        (
+            "ingress:\n- fromEndpoints: [{matchExpressions: [{key: \"reserved:host\", operator: DoesNotExist}]}]",
+            "line 7: an item of `fromEndpoints` selects by `reserved:host`: name it among the entities",
+        ),
+        (
+            "ingress:\n- fromEndpoints: [{matchLabels: {\"reserved:cluster\": \"\"}}]",
+            "line 7: an item of `fromEndpoints` selects by `reserved:cluster`: name it among the entities",
+        ),
+        (
+            "ingress:\n- fromEndpoints: [{matchLabels: {\"any:reserved:host\": \"\"}}]",
+            "line 7: an item of `fromEndpoints` selects by `any:reserved:host`",
         ),
         (
             "ingress:\n- toPorts: [{ports: [{port: \"90\", endPort: 80}]}]",
