@@ -214,14 +214,14 @@ impl Own<'_> {
             Entity::Mesh => Kin::Mesh,
             Entity::One(identity) => Kin::One(identity),
             Entity::None => return Vec::new(),
-            Entity::ApiServer => {
-                let key = Key::to::<Service>(self.id, &"default".into(), &"kubernetes".into());
-                let mut peers = self.addresses(&key, Whose::Anybody);
-                peers.push(PolicyPeer::Entity(Kin::One(Identity::KUBE_APISERVER)));
-                return peers;
-            }
+            Entity::ApiServer => Kin::One(Identity::KUBE_APISERVER),
         };
-        vec![PolicyPeer::Entity(kin)]
+        let mut peers = vec![PolicyPeer::Entity(kin)];
+        if has_api_server(entity) {
+            let key = Key::to::<Service>(self.id, &"default".into(), &"kubernetes".into());
+            peers.extend(self.addresses(&key, Whose::Anybody));
+        }
+        peers
     }
 
     /// Whom a service means: the pods that it selects, ready or not, or else who is outside of the
@@ -269,12 +269,17 @@ fn is_chosen(service: &Service, which: &ServiceChoice) -> bool {
 fn speaks_of_services(policy: &Policy) -> bool {
     let rules = policy.parts.iter().flat_map(|part| &part.rules);
     let mut peers = rules.flat_map(|rule| rule.peers.iter().flatten());
-    peers.any(|peer| {
-        matches!(
-            peer,
-            Peer::Services { .. } | Peer::Entity(Entity::ApiServer)
-        )
+    peers.any(|peer| match peer {
+        Peer::Services { .. } => true,
+        Peer::Entity(entity) => has_api_server(*entity),
+        Peer::Pods { .. } | Peer::Block { .. } => false,
     })
+}
+
+/// Whether an entity means the API server by name, wherever it answers: that may be outside of the
+/// cluster that is its own.
+fn has_api_server(entity: Entity) -> bool {
+    matches!(entity, Entity::ApiServer | Entity::Cluster | Entity::Mesh)
 }
 
 /// The labels of [`key::CHURN`] that these select by.

@@ -417,6 +417,37 @@ fn services_mean_the_pods_or_the_addresses_behind_them() {
 }
 
 #[test]
+fn a_cluster_has_its_api_server_wherever_that_answers() {
+    for entity in ["cluster", "cluster-mesh", "kube-apiserver"] {
+        let mut mesh = mesh();
+        mesh.write(
+            1,
+            "c.yaml",
+            &all(&format!("egress: [{{toEntities: [{entity}]}}]")),
+        );
+        assert_flows(&mesh, &["x/a ! 198.51.100.7 443/TCP"]);
+        let slice = |address| slice("kubernetes", "default", address);
+        mesh.write(1, "api.yaml", &slice("198.51.100.7"));
+        assert_flows(
+            &mesh,
+            &["x/a > 198.51.100.7 443/TCP", "x/a ! 198.51.100.8 443/TCP"],
+        );
+        mesh.write(1, "api.yaml", &slice("198.51.100.8"));
+        assert_flows(
+            &mesh,
+            &["x/a ! 198.51.100.7 443/TCP", "x/a > 198.51.100.8 443/TCP"],
+        );
+        let deny =
+            format!("egress: [{{toEntities: [all]}}]\negressDeny: [{{toEntities: [{entity}]}}]");
+        mesh.write(1, "c.yaml", &all(&deny));
+        assert_flows(
+            &mesh,
+            &["x/a > 198.51.100.7 443/TCP", "x/a ! 198.51.100.8 443/TCP"],
+        );
+    }
+}
+
+#[test]
 fn several_specs_govern_each_their_own() {
     let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c, namespace: x}\nspecs:\n- {endpointSelector: {matchLabels: {app: a}}, ingress: [{fromEndpoints: [{}]}]}\n- {endpointSelector: {matchLabels: {app: b}}, egress: [{toEntities: [world]}]}\n";
     check(
