@@ -447,6 +447,60 @@ fn a_cluster_has_its_api_server_wherever_that_answers() {
     }
 }
 
+/// What is said of policies that deny what a node and its own pods send each other.
+pub(crate) const FROM_HOST: &str =
+    "partly: what a node sends to its own pods does not pass by us, so it is not denied";
+pub(crate) const TO_HOST: &str =
+    "partly: what a pod sends to its own node does not pass by us, so it is not denied";
+
+#[test]
+fn a_denial_of_the_host_says_that_it_does_not_hold() {
+    let said = |rules: &str| with_services(rules).says("CiliumNetworkPolicy", "c");
+    for peers in [
+        "ENTITIES: [host]",
+        "ENTITIES: [world, all]",
+        "ENTITIES: [cluster]",
+        "ENTITIES: [cluster-mesh]",
+        "ENDPOINTS: [{matchLabels: {\"reserved:host\": \"\"}}]",
+        "toPorts: [{ports: [{port: \"80\", protocol: TCP}]}]",
+    ] {
+        let with = |side: &str| {
+            let entities = peers.replace("ENTITIES", &format!("{side}Entities"));
+            entities.replace("ENDPOINTS", &format!("{side}Endpoints"))
+        };
+        let ingress = format!("ingressDeny: [{{{}}}]", with("from"));
+        assert_eq!(said(&ingress), FROM_HOST, "{ingress}");
+        let egress = format!("egressDeny: [{{{}}}]", with("to"));
+        assert_eq!(said(&egress), TO_HOST, "{egress}");
+        let (_, to_host) = TO_HOST.split_once(": ").expect("a reason");
+        let both = format!("{ingress}\n{egress}");
+        assert_eq!(said(&both), format!("{FROM_HOST}; {to_host}"), "{both}");
+    }
+    for rules in [
+        "ingressDeny: [{fromEntities: [remote-node, world, kube-apiserver]}]",
+        "ingressDeny: [{fromEndpoints: [{}]}]",
+        "ingressDeny: [{fromEntities: []}]",
+        "ingressDeny: [{}]",
+        // It means nobody who has a name in the mesh.
+        "egressDeny: [{toCIDR: [0.0.0.0/0]}]",
+        "ingress: [{fromEntities: [all]}]\negress: [{}]",
+    ] {
+        assert_eq!(said(rules), "enforced: ", "{rules}");
+    }
+}
+
+#[test]
+fn a_denial_of_the_api_server_holds_unless_that_is_the_host() {
+    let mut mesh = with_services("ingressDeny: [{fromEntities: [kube-apiserver]}]");
+    assert_eq!(mesh.says("CiliumNetworkPolicy", "c"), "enforced: ");
+    let here = slice("kubernetes", "default", "192.0.2.1");
+    mesh.write(1, "services.yaml", &here);
+    assert_eq!(mesh.says("CiliumNetworkPolicy", "c"), FROM_HOST);
+    let elsewhere = node("eu-1", "192.0.2.21", "10.1.0.0/24", None);
+    mesh.write(1, "nodes.yaml", &elsewhere);
+    assert_eq!(mesh.says("CiliumNetworkPolicy", "c"), "enforced: ");
+}
+
 #[test]
 fn several_specs_govern_each_their_own() {
     let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c, namespace: x}\nspecs:\n- {endpointSelector: {matchLabels: {app: a}}, ingress: [{fromEndpoints: [{}]}]}\n- {endpointSelector: {matchLabels: {app: b}}, egress: [{toEntities: [world]}]}\n";
