@@ -30,7 +30,7 @@ impl Explainer {
     pub fn new(compiled: Arc<Compiled>) -> Explainer {
         Explainer {
             directory: Directory::of(&compiled),
-            nodes: Nodes::of(&compiled.snapshot),
+            nodes: Nodes::of(&compiled),
             compiled,
         }
     }

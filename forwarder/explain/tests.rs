@@ -13,9 +13,19 @@ const KEY_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
 const KEY_3: &str = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
 
 fn node(name: &str, address: &str, pods: &str, key: &str) -> String {
+    without_key(name, address, pods).replace(
+        &format!("metadata: {{name: {name}}}"),
+        &format!(
+            "metadata: {{name: {name}, annotations: {{network.cilium.io/wg-pub-key: {key}}}}}"
+        ),
+    )
+}
+
+/// As kubectl prints it where nobody has published a key.
+fn without_key(name: &str, address: &str, pods: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Node\n\
-         metadata: {{name: {name}, annotations: {{network.cilium.io/wg-pub-key: {key}}}}}\n\
+         metadata: {{name: {name}}}\n\
          spec: {{podCIDRs: [{pods}]}}\n\
          status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
     )
@@ -65,11 +75,8 @@ fn world(more: &str) -> Explainer {
         keys: Vec::new(),
         audit: false,
     });
-    let own = "---\napiVersion: v1\nkind: Node\nmetadata: {name: eu-1}\n\
-               spec: {podCIDRs: [10.1.0.0/24]}\n\
-               status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}\n";
     let eu = [
-        own.to_owned(),
+        without_key("eu-1", "192.0.2.1", "10.1.0.0/24"),
         node("eu-2", "192.0.2.11", "10.1.1.0/24", KEY_3),
         pod("front", "eu-1", "10.1.0.1", ""),
         pod("back", "eu-2", "10.1.1.1", ""),
@@ -265,6 +272,34 @@ fn a_node_reaches_its_own_pods_and_no_others_wherever_it_is_asked() {
         ("192.0.2.11", "shop/back", "allow"),
         ("192.0.2.1", "shop/back", "deny"),
         ("192.0.2.11", "shop/front", "deny"),
+    ] {
+        let answer = ask(&explainer, from, to);
+        assert_eq!(answer.verdict, verdict, "{from} to {to}");
+    }
+}
+
+#[test]
+fn a_node_that_we_cannot_reach_reaches_its_own_pods_all_the_same() {
+    let none = "{podSelector: {}, policyTypes: [Ingress]}";
+    let more = [
+        without_key("eu-3", "192.0.2.12", "10.1.2.0/24"),
+        pod("far", "eu-3", "10.1.2.1", ""),
+        // Of a prefix that is no node's.
+        pod("stray", "eu-3", "10.9.0.1", ""),
+        pod("lost", "gone", "10.9.0.2", ""),
+        policy("a", none),
+    ];
+    let explainer = world(&more.concat());
+    for (from, to, verdict) in [
+        ("192.0.2.12", "shop/far", "allow"),
+        ("192.0.2.12", "shop/stray", "allow"),
+        ("192.0.2.12", "shop/front", "deny"),
+        ("192.0.2.12", "shop/back", "deny"),
+        ("192.0.2.12", "shop/lost", "deny"),
+        ("192.0.2.1", "shop/far", "deny"),
+        ("192.0.2.1", "shop/lost", "deny"),
+        ("192.0.2.11", "shop/far", "deny"),
+        ("192.0.2.2", "shop/far", "deny"),
     ] {
         let answer = ask(&explainer, from, to);
         assert_eq!(answer.verdict, verdict, "{from} to {to}");
