@@ -307,6 +307,46 @@ fn a_node_that_we_cannot_reach_reaches_its_own_pods_all_the_same() {
 }
 
 #[test]
+fn what_a_pod_and_its_own_node_send_each_other_is_said_not_to_pass_by_us() {
+    let none = "{podSelector: {}, policyTypes: [Egress]}";
+    let more = [
+        without_key("eu-3", "192.0.2.12", "10.1.2.0/24"),
+        pod("far", "eu-3", "10.1.2.1", ""),
+        service("back", 1, "back"),
+        policy("a", none),
+    ];
+    let explainer = world(&more.concat());
+    for (from, to, verdict, noted) in [
+        ("shop/front", "192.0.2.1", "deny", true),
+        ("192.0.2.1", "shop/front", "allow", true),
+        ("shop/back", "192.0.2.11", "deny", true),
+        ("shop/far", "192.0.2.12", "deny", true),
+        ("shop/front", "192.0.2.11", "deny", false),
+        ("192.0.2.11", "shop/front", "allow", false),
+        ("shop/front", "svc:shop/back", "deny", false),
+        ("192.0.2.1", "192.0.2.1", "allow", false),
+        // How that is in another cluster nobody knows here.
+        ("us/shop/front", "192.0.2.2", "allow", false),
+    ] {
+        let answer = ask(&explainer, from, to);
+        assert_eq!(answer.verdict, verdict, "{from} to {to}");
+        assert_eq!(answer.note.is_some(), noted, "{from} to {to}");
+        let json = serde_json::to_value(&answer).expect("JSON");
+        assert_eq!(json["note"].is_string(), noted, "{from} to {to}");
+    }
+    let text = ask(&explainer, "shop/front", "192.0.2.1").render();
+    assert!(
+        text.starts_with(
+            "DENY   shop/front to eu-1, 80/TCP\n       \
+             egressDenied: no policy allows the source to send this\n       \
+             note: traffic between a pod and its own node does not pass by us, so no\n       \
+             policy stops it\n\n"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_answer_fits_a_terminal_and_says_each_step() {
     let allow = "{podSelector: {matchLabels: {app: back}}, \
                  ingress: [{from: [{podSelector: {matchLabels: {app: front}}}]}]}";

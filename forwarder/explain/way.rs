@@ -17,6 +17,9 @@ pub(super) struct Way<'a> {
     pub(super) entering: Judgement<'a>,
     pub(super) egress: Judged,
     pub(super) ingress: Judged,
+    /// Whether the flow is between a pod of this cluster and its own node. It is judged as any
+    /// other, but the host's rules let it by.
+    pub(super) at_home: bool,
 }
 
 /// Who judges one end, and what came of it.
@@ -81,11 +84,15 @@ impl<'a> Way<'a> {
             None if is_outside(destination) => Judged::Free,
             None => Judged::Here(entering.verdict),
         };
+        // What a service's address was translated to has passed by us.
+        let home = nodes.home(flow.source, flow.destination);
+        let at_home = out.service.is_none() && home == Some(snapshot.own.cluster);
         Way {
             out,
             entering,
             egress,
             ingress,
+            at_home,
         }
     }
 }
@@ -150,6 +157,16 @@ impl Nodes {
             true => &faces.to_itself,
             false => &faces.to_others,
         })
+    }
+
+    /// The cluster in which one of these is a pod, and the other one its own node.
+    fn home(&self, one: Address, other: Address) -> Option<u8> {
+        let meet = |pod: Address, node: Address| {
+            let home = self.of_pods.get(&pod)?;
+            let node = &self.addresses.get(&node)?.node;
+            (home == node).then_some(home.cluster)
+        };
+        meet(one, other).or(meet(other, one))
     }
 
     /// Where an address is.
