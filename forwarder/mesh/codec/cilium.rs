@@ -157,7 +157,10 @@ impl Draft<'_> {
         }
         let mut peers = self.peers(&fields, direction, verdict);
         let (to_ports, icmps) = (fields.get("toPorts"), fields.get("icmps"));
-        if let (Some(_), Some(tree)) = (to_ports, icmps) {
+        if let Some(tree) = icmps
+            && is_written(to_ports)
+            && is_written(icmps)
+        {
             let hint = "make two rules of it";
             let message = "`icmps` beside `toPorts`";
             self.reader.complain(tree.at, message, hint);

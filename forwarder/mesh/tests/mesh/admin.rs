@@ -206,6 +206,19 @@ fn what_is_not_enforced_or_no_policy_at_all_denies_what_it_selects() {
             &["y/a ! x/a 80/TCP", "x/a > y/a 80/TCP", "x/a > z/a 80/TCP"],
         );
     }
+    // An empty section governs nothing.
+    for (rules, flows) in [
+        (
+            "ingress: []\negress: [{action: Deny}]",
+            ["y/a ! x/a 80/TCP", "x/a > y/a 80/TCP"],
+        ),
+        (
+            "ingress: [{action: Deny}]\negress: []",
+            ["y/a > x/a 80/TCP", "x/a ! y/a 80/TCP"],
+        ),
+    ] {
+        check(&[&policy("Admin", 1, rules)], &flows);
+    }
     let unreadable = policy("Admin", 1, &from_x("Accept"))
         .replace("namespaces: {matchLabels: {team: blue}}", "everything: {}");
     check(

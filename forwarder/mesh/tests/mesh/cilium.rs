@@ -344,6 +344,19 @@ fn ports_are_numbers_ranges_names_and_any() {
             "y/a ! x/a 8/ICMP",
         ],
     );
+    // An end of 0 is as none.
+    let rules = rules.replace("http}", "http, endPort: 0}");
+    check(
+        &[&all(&rules.replace("\"53\"", "\"53\", endPort: 0"))],
+        &[
+            "y/a > x/a 53/UDP",
+            "y/a ! x/a 54/UDP",
+            "y/a > x/a 8080/TCP",
+            "y/a ! x/a 8081/TCP",
+        ],
+    );
+    let zero = "ingress:\n- toPorts: [{ports: [{port: \"0\", endPort: 0, protocol: UDP}]}]";
+    check(&[&all(zero)], &["y/a > x/a 9/UDP", "y/a ! x/a 9/TCP"]);
     let any = "ingress:\n- toPorts: [{ports: [{port: \"0\"}]}]";
     check(&[&all(any)], &["y/a > x/a 9/UDP", "y/a ! x/a 8/ICMP"]);
 }
@@ -361,6 +374,13 @@ fn icmp_goes_by_type() {
             "y/a ! x/a 8/ICMPv6",
         ],
     );
+    let beside = "ingress:\n- {toPorts: [], icmps: [{fields: [{type: 8}]}]}";
+    check(
+        &[&all(beside)],
+        &["y/a > x/a 8/ICMP", "y/a ! x/a 13/ICMP", "y/a ! x/a 80/TCP"],
+    );
+    let beside = "ingress:\n- {toPorts: [{ports: [{port: \"80\"}]}], icmps: []}";
+    check(&[&all(beside)], &["y/a > x/a 80/TCP", "y/a ! x/a 8/ICMP"]);
 }
 
 fn service(name: &str, namespace: &str, more: &str) -> String {
@@ -558,6 +578,14 @@ fn what_is_not_enforced_is_refused_with_its_place_and_denied() {
         (
             "ingress:\n- toPorts: [{ports: [{port: \"90\", endPort: 80}]}]",
             "line 7: `endPort` 80 lies before `port` 90",
+        ),
+        (
+            "ingress:\n- toPorts: [{ports: [{port: http, endPort: 80}]}]",
+            "line 7: `endPort` without a number as `port`",
+        ),
+        (
+            "ingress:\n- {toPorts: [{ports: [{port: \"80\"}]}], icmps: [{fields: [{type: 8}]}]}",
+            "line 7: `icmps` beside `toPorts`: make two rules of it",
         ),
         (
             "ingress:\n- toPorts: [{ports: [{port: \"90\", protocol: ICMP}]}]",
