@@ -1,6 +1,6 @@
 //! ClusterNetworkPolicies, translated and asked, in the world of [`crate::policies`].
 
-use crate::cilium::TO_HOST;
+use crate::peers::TO_HOST;
 use crate::policies::{assert_flows, check, mesh};
 
 /// A policy `n` about the pods of team blue (namespace y), unless the spec says otherwise.
