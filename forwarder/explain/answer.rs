@@ -15,6 +15,9 @@ pub struct Answer {
     pub ingress: String,
     /// Why it is denied, as the counters of drops call it.
     pub reason: Option<String>,
+    /// What the verdict alone does not tell: a sentence without its full stop.
+    #[serde(default)]
+    pub note: Option<String>,
     /// The source.
     pub from: Party,
     /// The destination, after a service was translated.

@@ -16,6 +16,10 @@ use super::{Question, socket};
 /// The port that a client is taken to use: the first of those that kernels choose from.
 const CLIENT_PORT: u16 = 32_768;
 
+/// What is to be known of a verdict about a pod and its own node.
+const AT_HOME: &str =
+    "traffic between a pod and its own node does not pass by us, so no policy stops it";
+
 /// Answers questions about one compiled world. To make it costs a look at everything in that world,
 /// to ask it does not.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ impl Explainer {
     pub fn new(compiled: Arc<Compiled>) -> Explainer {
         Explainer {
             directory: Directory::of(&compiled),
-            nodes: Nodes::of(&compiled.snapshot),
+            nodes: Nodes::of(&compiled),
             compiled,
         }
     }
@@ -133,6 +137,7 @@ impl Explainer {
             egress: word(way.egress).to_owned(),
             ingress: word(way.ingress).to_owned(),
             reason: denied.map(|reason| reason.name().to_owned()),
+            note: way.at_home.then(|| AT_HOME.to_owned()),
             from: self
                 .directory
                 .party(inquiry.flow.source, snapshot.endpoint(inquiry.flow.source)),

@@ -13,9 +13,19 @@ const KEY_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
 const KEY_3: &str = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
 
 fn node(name: &str, address: &str, pods: &str, key: &str) -> String {
+    without_key(name, address, pods).replace(
+        &format!("metadata: {{name: {name}}}"),
+        &format!(
+            "metadata: {{name: {name}, annotations: {{network.cilium.io/wg-pub-key: {key}}}}}"
+        ),
+    )
+}
+
+/// As kubectl prints it where nobody has published a key.
+fn without_key(name: &str, address: &str, pods: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Node\n\
-         metadata: {{name: {name}, annotations: {{network.cilium.io/wg-pub-key: {key}}}}}\n\
+         metadata: {{name: {name}}}\n\
          spec: {{podCIDRs: [{pods}]}}\n\
          status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
     )
@@ -65,11 +75,8 @@ fn world(more: &str) -> Explainer {
         keys: Vec::new(),
         audit: false,
     });
-    let own = "---\napiVersion: v1\nkind: Node\nmetadata: {name: eu-1}\n\
-               spec: {podCIDRs: [10.1.0.0/24]}\n\
-               status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}\n";
     let eu = [
-        own.to_owned(),
+        without_key("eu-1", "192.0.2.1", "10.1.0.0/24"),
         node("eu-2", "192.0.2.11", "10.1.1.0/24", KEY_3),
         pod("front", "eu-1", "10.1.0.1", ""),
         pod("back", "eu-2", "10.1.1.1", ""),
@@ -345,6 +352,74 @@ fn a_node_reaches_its_own_pods_and_no_others_wherever_it_is_asked() {
         let answer = ask(&explainer, from, to);
         assert_eq!(answer.verdict, verdict, "{from} to {to}");
     }
+}
+
+#[test]
+fn a_node_that_we_cannot_reach_reaches_its_own_pods_all_the_same() {
+    let none = "{podSelector: {}, policyTypes: [Ingress]}";
+    let more = [
+        without_key("eu-3", "192.0.2.12", "10.1.2.0/24"),
+        pod("far", "eu-3", "10.1.2.1", ""),
+        // Of a prefix that is no node's.
+        pod("stray", "eu-3", "10.9.0.1", ""),
+        pod("lost", "gone", "10.9.0.2", ""),
+        policy("a", none),
+    ];
+    let explainer = world(&more.concat());
+    for (from, to, verdict) in [
+        ("192.0.2.12", "shop/far", "allow"),
+        ("192.0.2.12", "shop/stray", "allow"),
+        ("192.0.2.12", "shop/front", "deny"),
+        ("192.0.2.12", "shop/back", "deny"),
+        ("192.0.2.12", "shop/lost", "deny"),
+        ("192.0.2.1", "shop/far", "deny"),
+        ("192.0.2.1", "shop/lost", "deny"),
+        ("192.0.2.11", "shop/far", "deny"),
+        ("192.0.2.2", "shop/far", "deny"),
+    ] {
+        let answer = ask(&explainer, from, to);
+        assert_eq!(answer.verdict, verdict, "{from} to {to}");
+    }
+}
+
+#[test]
+fn what_a_pod_and_its_own_node_send_each_other_is_said_not_to_pass_by_us() {
+    let none = "{podSelector: {}, policyTypes: [Egress]}";
+    let more = [
+        without_key("eu-3", "192.0.2.12", "10.1.2.0/24"),
+        pod("far", "eu-3", "10.1.2.1", ""),
+        service("back", 1, "back"),
+        policy("a", none),
+    ];
+    let explainer = world(&more.concat());
+    for (from, to, verdict, noted) in [
+        ("shop/front", "192.0.2.1", "deny", true),
+        ("192.0.2.1", "shop/front", "allow", true),
+        ("shop/back", "192.0.2.11", "deny", true),
+        ("shop/far", "192.0.2.12", "deny", true),
+        ("shop/front", "192.0.2.11", "deny", false),
+        ("192.0.2.11", "shop/front", "allow", false),
+        ("shop/front", "svc:shop/back", "deny", false),
+        ("192.0.2.1", "192.0.2.1", "allow", false),
+        // How that is in another cluster nobody knows here.
+        ("us/shop/front", "192.0.2.2", "allow", false),
+    ] {
+        let answer = ask(&explainer, from, to);
+        assert_eq!(answer.verdict, verdict, "{from} to {to}");
+        assert_eq!(answer.note.is_some(), noted, "{from} to {to}");
+        let json = serde_json::to_value(&answer).expect("JSON");
+        assert_eq!(json["note"].is_string(), noted, "{from} to {to}");
+    }
+    let text = ask(&explainer, "shop/front", "192.0.2.1").render();
+    assert!(
+        text.starts_with(
+            "DENY   shop/front to eu-1, 80/TCP\n       \
+             egressDenied: no policy allows the source to send this\n       \
+             note: traffic between a pod and its own node does not pass by us, so no\n       \
+             policy stops it\n\n"
+        ),
+        "{text}"
+    );
 }
 
 #[test]

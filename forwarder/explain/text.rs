@@ -42,6 +42,9 @@ impl Answer {
             let why = known.map_or_else(String::new, |known| sentence(known.text()));
             sheet.paragraph("       ", &format!("{reason}: {why}"));
         }
+        if let Some(note) = &self.note {
+            sheet.paragraph("       ", &format!("note: {note}"));
+        }
         sheet.text.push('\n');
         sheet.step("from", &party(&self.from, &self.from.address));
         if let Some(service) = &self.service {

@@ -1,10 +1,12 @@
 //! A flow's way through the data path's own judgements, from its source to its destination, as far
 //! as they are this cluster's.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use balance::Service;
 use datapath::{Inquiry, Judgement, Reason, Route, Snapshot};
+use mesh::Compiled;
 use packet::{Address, Flow};
 use policy::{Endpoint, Identity};
 
@@ -16,6 +18,9 @@ pub(super) struct Way<'a> {
     pub(super) entering: Judgement<'a>,
     pub(super) egress: Judged,
     pub(super) ingress: Judged,
+    /// Whether the flow is between a pod of this cluster and its own node. It is judged as any
+    /// other, but the host's rules let it by.
+    pub(super) at_home: bool,
 }
 
 /// Who judges one end, and what came of it.
@@ -50,12 +55,11 @@ impl<'a> Way<'a> {
         theirs: Option<&'a Arc<Service>>,
     ) -> Way<'a> {
         let flow = &inquiry.flow;
-        let seen_from = |place| move |address| nodes.whose(snapshot, place, address);
-        let source = snapshot.route(flow.source);
+        let seen_from = |end| move |address| nodes.whose(snapshot, end, address);
         let served = |own| theirs.unwrap_or(own);
-        let mut out = snapshot.judge_out_where(inquiry, seen_from(source), served);
+        let mut out = snapshot.judge_out_where(inquiry, seen_from(flow.source), served);
         let is_outside = |address| snapshot.route(address) == Route::World;
-        let outside = source == Route::World && is_outside(flow.destination);
+        let outside = is_outside(flow.source) && is_outside(flow.destination);
         if outside {
             // A node drops what is neither from nor for the mesh, before it looks at services: they
             // are for those within.
@@ -71,7 +75,7 @@ impl<'a> Way<'a> {
             },
             ..*inquiry
         };
-        let entering = snapshot.judge_in_where(&arriving, seen_from(snapshot.route(destination)));
+        let entering = snapshot.judge_in_where(&arriving, seen_from(destination));
         let remote = |endpoint: Option<&Arc<Endpoint>>| {
             let cluster = endpoint.and_then(|endpoint| endpoint.identity.cluster());
             cluster.filter(|cluster| *cluster != snapshot.own.cluster)
@@ -89,11 +93,15 @@ impl<'a> Way<'a> {
             None if is_outside(destination) => Judged::Free,
             None => Judged::Here(entering.verdict),
         };
+        // What a service's address was translated to has passed by us.
+        let home = nodes.home(flow.source, flow.destination);
+        let at_home = out.service.is_none() && home == Some(snapshot.own.cluster);
         Way {
             out,
             entering,
             egress,
             ingress,
+            at_home,
         }
     }
 }
@@ -101,49 +109,101 @@ impl<'a> Way<'a> {
 /// Who nodes are to each other: to itself each is the host, to all others a remote node.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    /// This one as the others see it; none where it has no address.
-    own: Option<Arc<Endpoint>>,
-    /// Each of [`Snapshot::nodes`] as it sees itself.
-    others: Vec<Option<Arc<Endpoint>>>,
+    /// The node of each pod, by the pod's own addresses.
+    of_pods: HashMap<Address, Node>,
+    /// The nodes' own addresses.
+    addresses: HashMap<Address, Faces>,
+}
+
+/// A node by its cluster and name. It need not be one that we reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    cluster: u8,
+    name: String,
+}
+
+/// What a node's address belongs to.
+#[derive(Debug)]
+struct Faces {
+    node: Node,
+    to_itself: Arc<Endpoint>,
+    to_others: Arc<Endpoint>,
 }
 
 impl Nodes {
-    pub(super) fn of(snapshot: &Snapshot) -> Nodes {
-        let seen_as = |addresses: &[Address], identity| {
-            let endpoint = snapshot.endpoint(*addresses.first()?)?;
-            Some(Arc::new(Endpoint {
-                identity,
-                ..Endpoint::clone(endpoint)
-            }))
-        };
-        let others = snapshot.nodes.iter();
+    pub(super) fn of(compiled: &Compiled) -> Nodes {
+        let endpoints = compiled.snapshot.endpoints.iter();
+        let addresses: HashMap<Address, Faces> = endpoints
+            .filter_map(|(prefix, endpoint)| Some((prefix.address(), Faces::of(endpoint)?)))
+            .collect();
+        let pods = compiled.pods.iter().flat_map(|pod| {
+            let of_pod = move |address: &Address| {
+                let (cluster, name) = (pod.cluster, pod.node.clone());
+                (*address, Node { cluster, name })
+            };
+            pod.addresses.iter().map(of_pod)
+        });
         Nodes {
-            own: seen_as(&snapshot.own.addresses, Identity::REMOTE_NODE),
-            others: others
-                .map(|node| seen_as(&node.addresses, Identity::HOST))
+            // A pod in its node's network has its node's addresses.
+            of_pods: pods
+                .filter(|(address, _)| !addresses.contains_key(address))
                 .collect(),
+            addresses,
         }
     }
 
-    /// Whose an address is to the node that carries for `place`.
+    /// Whose an address is to the node that judges the flow's end at `end`.
     fn whose<'a>(
         &'a self,
         snapshot: &'a Snapshot,
-        place: Route,
+        end: Address,
         address: Address,
     ) -> Option<&'a Arc<Endpoint>> {
-        let here = snapshot.endpoint(address)?;
-        let Route::Node(number) = place else {
-            return Some(here);
+        let Some(faces) = self.addresses.get(&address) else {
+            return snapshot.endpoint(address);
         };
-        let node = snapshot.nodes.get(number as usize)?;
-        let there = match here.identity {
-            Identity::HOST => self.own.as_ref(),
-            Identity::REMOTE_NODE if node.addresses.contains(&address) => {
-                self.others.get(number as usize)?.as_ref()
-            }
-            _ => None,
+        Some(match self.at(end) == Some(&faces.node) {
+            true => &faces.to_itself,
+            false => &faces.to_others,
+        })
+    }
+
+    /// The cluster in which one of these is a pod, and the other one its own node.
+    fn home(&self, one: Address, other: Address) -> Option<u8> {
+        let meet = |pod: Address, node: Address| {
+            let home = self.of_pods.get(&pod)?;
+            let node = &self.addresses.get(&node)?.node;
+            (home == node).then_some(home.cluster)
         };
-        there.or(Some(here))
+        meet(one, other).or(meet(other, one))
+    }
+
+    /// Where an address is.
+    fn at(&self, address: Address) -> Option<&Node> {
+        let own = self.addresses.get(&address).map(|faces| &faces.node);
+        own.or_else(|| self.of_pods.get(&address))
+    }
+}
+
+impl Faces {
+    /// None of what is no node.
+    fn of(endpoint: &Endpoint) -> Option<Faces> {
+        if !matches!(endpoint.identity, Identity::HOST | Identity::REMOTE_NODE) {
+            return None;
+        }
+        let seen_as = |identity| {
+            Arc::new(Endpoint {
+                identity,
+                ..endpoint.clone()
+            })
+        };
+        Some(Faces {
+            node: Node {
+                cluster: endpoint.cluster?,
+                name: endpoint.name.clone(),
+            },
+            to_itself: seen_as(Identity::HOST),
+            to_others: seen_as(Identity::REMOTE_NODE),
+        })
     }
 }

@@ -67,10 +67,7 @@ impl<'a> Labeller<'a> {
 /// What only we may say of a pod, said by itself, does not count.
 pub(crate) fn note_forged_labels(pod: &Pod, said: &mut Said) {
     for label in pod.labels.keys() {
-        if label.starts_with("io.cilium.")
-            || label == key::NAMESPACE
-            || label.starts_with("reserved:")
-        {
+        if key::is_ours(label) {
             let reason = format!("its label {label} is not its own to give, and is left out");
             said.say(State::Partly, reason);
         }

@@ -358,9 +358,9 @@ pub enum Entity {
     WorldV4,
     /// `world-ipv6`.
     WorldV6,
-    /// `cluster`: the own one's pods and nodes.
+    /// `cluster`: the own one's pods and nodes, and its API server.
     Cluster,
-    /// `cluster-mesh`: those of all clusters.
+    /// `cluster-mesh`: the pods and nodes of all clusters, and the own one's API server.
     Mesh,
     /// `kube-apiserver`: wherever the own cluster's service `kubernetes` is answered.
     ApiServer,

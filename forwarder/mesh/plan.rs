@@ -64,18 +64,19 @@ impl Plan {
     /// Follows what has happened; returns whether workers can see it.
     pub(crate) fn update(&mut self, known: &Known<'_>, report: &mut Report) -> bool {
         let nodes = self.update_nodes(known, report);
+        let no_nodes = Directory::default();
+        let directory = self.directory.as_ref().unwrap_or(&no_nodes);
         let own = policies::Own {
             id: known.settings.id,
             name: &known.settings.cluster,
             inventory: known.inventory,
+            host: &directory.own.addresses,
             audit: known.settings.audit,
         };
         let policies = self.policies.update(&own, known.touched, report);
         let churning = self.policies.churning();
         let touched = self.touched_pods(known, &nodes, &churning);
         self.churning = churning;
-        let no_nodes = Directory::default();
-        let directory = self.directory.as_ref().unwrap_or(&no_nodes);
         let judges = pods::Judges {
             scopes: known.scopes,
             inventory: known.inventory,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use packet::{Address, Prefix};
 use policy::{
-    Entity as Kin, Entry, Identity, Isolates, Peer as PolicyPeer, Peers, Policy as Compiled,
-    PolicyName, PortMatch, PortRule, Ports, Requirement as Label, Selector, Whose, key,
+    Direction, Entity as Kin, Entry, EntryVerdict, Identity, Isolates, Peer as PolicyPeer, Peers,
+    Policy as Compiled, PolicyName, PortMatch, PortRule, Ports, Requirement as Label, Selector,
+    Whose, key,
 };
 
 use crate::inventory::{Inventory, Key, Kind, Stand, Touched, labels_of};
@@ -22,6 +23,8 @@ pub(crate) struct Policies {
     all: BTreeMap<Key, Translated>,
     /// Those that speak of services.
     of_services: BTreeSet<Key>,
+    /// This node's addresses when they were translated.
+    host: Vec<Address>,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,10 @@ impl Policies {
         let mut keys: BTreeSet<Key> = touched.moved.clone();
         if touched.changed.keys().any(is_of_service) {
             keys.extend(self.of_services.iter().cloned());
+        }
+        if self.host != own.host {
+            self.host = own.host.to_vec();
+            keys.extend(self.all.keys().cloned());
         }
         let mut differs = false;
         for key in keys {
@@ -111,6 +118,8 @@ pub(crate) struct Own<'a> {
     pub(crate) id: u8,
     pub(crate) name: &'a str,
     pub(crate) inventory: &'a Inventory,
+    /// The addresses of this node.
+    pub(crate) host: &'a [Address],
     /// Whether all of its policies are in audit mode.
     pub(crate) audit: bool,
 }
@@ -127,7 +136,41 @@ impl Own<'_> {
         let origin = format!("{}:{}", stand.located.file, stand.located.at.line);
         let parts = policy.parts.iter();
         let parts = parts.map(|part| self.part(policy, part, &origin, refused.clone()));
-        (parts.collect(), said)
+        let parts: Vec<Compiled> = parts.collect();
+        let entries = parts.iter().flat_map(|part| &part.entries);
+        for entry in entries.filter(|entry| self.denies_host(entry)) {
+            said.say(State::Partly, not_intercepted(entry.direction));
+        }
+        (parts, said)
+    }
+
+    /// Whether an entry is to deny what passes between pods and this node itself.
+    fn denies_host(&self, entry: &Entry) -> bool {
+        let nothing = matches!(&entry.ports, Ports::Of(ports) if ports.is_empty());
+        let is_meant = |peer: &PolicyPeer| match peer {
+            PolicyPeer::Selector(_) => false,
+            PolicyPeer::Cidr {
+                prefix,
+                except,
+                whose,
+            } => {
+                let is_out = |host: &Address| except.iter().any(|hole| hole.contains(*host));
+                let mut hosts = self.host.iter().filter(|host| prefix.contains(**host));
+                *whose == Whose::Anybody && hosts.any(|host| !is_out(host))
+            }
+            PolicyPeer::Entity(kin) => match kin {
+                Kin::All | Kin::Mesh => true,
+                Kin::Cluster(cluster) => *cluster == self.id,
+                Kin::One(identity) => *identity == Identity::HOST,
+                Kin::World | Kin::WorldV4 | Kin::WorldV6 => false,
+            },
+        };
+        entry.verdict == EntryVerdict::Deny
+            && !nothing
+            && match &entry.peers {
+                Peers::Any => true,
+                Peers::Of(peers) => peers.iter().any(is_meant),
+            }
     }
 
     fn part(
@@ -214,14 +257,14 @@ impl Own<'_> {
             Entity::Mesh => Kin::Mesh,
             Entity::One(identity) => Kin::One(identity),
             Entity::None => return Vec::new(),
-            Entity::ApiServer => {
-                let key = Key::to::<Service>(self.id, &"default".into(), &"kubernetes".into());
-                let mut peers = self.addresses(&key, Whose::Anybody);
-                peers.push(PolicyPeer::Entity(Kin::One(Identity::KUBE_APISERVER)));
-                return peers;
-            }
+            Entity::ApiServer => Kin::One(Identity::KUBE_APISERVER),
         };
-        vec![PolicyPeer::Entity(kin)]
+        let mut peers = vec![PolicyPeer::Entity(kin)];
+        if has_api_server(entity) {
+            let key = Key::to::<Service>(self.id, &"default".into(), &"kubernetes".into());
+            peers.extend(self.addresses(&key, Whose::Anybody));
+        }
+        peers
     }
 
     /// Whom a service means: the pods that it selects, ready or not, or else who is outside of the
@@ -265,16 +308,33 @@ fn is_chosen(service: &Service, which: &ServiceChoice) -> bool {
     }
 }
 
+/// Why a denial of the host is not in force: kubelet's probes must get through.
+fn not_intercepted(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => {
+            "what a node sends to its own pods does not pass by us, so it is not denied"
+        }
+        Direction::Egress => {
+            "what a pod sends to its own node does not pass by us, so it is not denied"
+        }
+    }
+}
+
 /// Whether what it means changes with services and their slices.
 fn speaks_of_services(policy: &Policy) -> bool {
     let rules = policy.parts.iter().flat_map(|part| &part.rules);
     let mut peers = rules.flat_map(|rule| rule.peers.iter().flatten());
-    peers.any(|peer| {
-        matches!(
-            peer,
-            Peer::Services { .. } | Peer::Entity(Entity::ApiServer)
-        )
+    peers.any(|peer| match peer {
+        Peer::Services { .. } => true,
+        Peer::Entity(entity) => has_api_server(*entity),
+        Peer::Pods { .. } | Peer::Block { .. } => false,
     })
+}
+
+/// Whether an entity means the API server by name, wherever it answers: that may be outside of the
+/// cluster that is its own.
+fn has_api_server(entity: Entity) -> bool {
+    matches!(entity, Entity::ApiServer | Entity::Cluster | Entity::Mesh)
 }
 
 /// The labels of [`key::CHURN`] that these select by.

@@ -17,6 +17,8 @@ pub mod key {
     pub const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
     /// The name of the cluster that the pod runs in.
     pub const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+    /// In front of the name of what is no pod, such as `reserved:host`.
+    pub const RESERVED_PREFIX: &str = "reserved:";
 
     /// Labels that change with each pod or roll-out and would make an identity of each, so that
     /// none of them is part of one (Cilium's default filter, `pkg/labelsfilter/filter.go`). A
@@ -31,6 +33,11 @@ pub mod key {
         "statefulset.kubernetes.io/pod-name",
         "apps.kubernetes.io/pod-index",
     ];
+
+    /// Whether a key says something that a pod must not say of itself: only we may give it.
+    pub fn is_ours(key: &str) -> bool {
+        key == NAMESPACE || key.starts_with("io.cilium.") || key.starts_with(RESERVED_PREFIX)
+    }
 }
 
 /// A set of labels, sorted by key. A copy is the same allocation until one of them changes, so that
@@ -45,8 +52,8 @@ impl Labels {
     }
 
     /// The security labels of a pod: its own without those that churn ([`key::CHURN`]) and without
-    /// those that only we may give (`io.cilium.…` and its namespace), the labels of its namespace
-    /// under [`key::NAMESPACE_LABEL_PREFIX`], its namespace, service account and cluster.
+    /// those that only we may give ([`key::is_ours`]), the labels of its namespace under
+    /// [`key::NAMESPACE_LABEL_PREFIX`], its namespace, service account and cluster.
     pub fn of_pod(
         cluster: &str,
         namespace: &str,
@@ -56,7 +63,7 @@ impl Labels {
     ) -> Labels {
         let mut labels: Labels = pod_labels
             .iter()
-            .filter(|(k, _)| !is_ours(k) && !key::CHURN.contains(k))
+            .filter(|(k, _)| !key::is_ours(k) && !key::CHURN.contains(k))
             .collect();
         for (k, v) in namespace_labels.iter() {
             let mut prefixed = String::from(key::NAMESPACE_LABEL_PREFIX);
@@ -93,11 +100,6 @@ impl Labels {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// Whether a key says something that a pod must not say of itself.
-fn is_ours(key: &str) -> bool {
-    key == key::NAMESPACE || key.starts_with("io.cilium.")
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Labels {
@@ -298,12 +300,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_cannot_give_itself_a_namespace_or_a_cluster() {
+    fn a_pod_cannot_give_itself_a_namespace_or_a_cluster_or_call_itself_a_host() {
         let pod: Labels = [
             ("app", "web"),
             (key::NAMESPACE, "kube-system"),
             (key::CLUSTER, "us"),
             ("io.cilium.k8s.namespace.labels.team", "root"),
+            ("reserved:host", ""),
             ("pod-template-hash", "5d4f"),
         ]
         .into_iter()

@@ -157,7 +157,10 @@ impl Draft<'_> {
         }
         let mut peers = self.peers(&fields, direction, verdict);
         let (to_ports, icmps) = (fields.get("toPorts"), fields.get("icmps"));
-        if let (Some(_), Some(tree)) = (to_ports, icmps) {
+        if let Some(tree) = icmps
+            && is_written(to_ports)
+            && is_written(icmps)
+        {
             let hint = "make two rules of it";
             let message = "`icmps` beside `toPorts`";
             self.reader.complain(tree.at, message, hint);
@@ -192,21 +195,16 @@ impl Draft<'_> {
     }
 
     /// A selector of endpoints. Cilium's keys may name the source of a label: `k8s:app`, or
-    /// `any:app` for whichever.
+    /// `any:app` for whichever. What is no pod has labels such as `reserved:health`; their keys stay,
+    /// so that they select no pod of ours, for none has such a label.
     fn labels(&mut self, tree: &Tree, what: &str) -> Option<LabelSelector> {
         let mut labels = selector(&mut self.reader, &mut self.refusals, tree, what)?;
         for wanted in &mut labels.requirements {
-            let Some((source, key)) = wanted.key.split_once(':') else {
-                continue;
-            };
-            match source {
-                "k8s" | "any" => wanted.key = key.into(),
-                _ => {
-                    let hint = match source {
-                        "reserved" => ": name it among the entities",
-                        _ => "",
-                    };
-                    let reason = format!("{what} selects by `{}`{hint}", wanted.key);
+            match wanted.key.split_once(':') {
+                None | Some(("reserved", _)) => {}
+                Some(("k8s" | "any", key)) if !key.contains(':') => wanted.key = key.into(),
+                Some(_) => {
+                    let reason = format!("{what} selects by `{}`", wanted.key);
                     self.refusals.add(tree.at, reason);
                     return None;
                 }

@@ -6,7 +6,7 @@ use packet::protocol;
 use policy::{Direction, EntryVerdict, Tier, Whose};
 
 use super::metadata::{items, part};
-use super::policy::{Draft, Kind, block, everybody, is_astray, is_port_name};
+use super::policy::{Draft, Kind, block, everybody, is_astray, is_port_name, is_written};
 use super::selector::selector;
 use crate::object::{LabelSelector, Namespaces, Peer, Port, PortRange, Rule};
 
@@ -49,7 +49,7 @@ fn read(draft: &mut Draft<'_>, tree: &Tree) {
     let mut governs = [false, false];
     for direction in [Direction::Ingress, Direction::Egress] {
         let section = fields.get(&direction.to_string());
-        governs[direction as usize] = section.is_some();
+        governs[direction as usize] = is_written(section);
         written
             .rules
             .extend(draft.section(section, direction, order));

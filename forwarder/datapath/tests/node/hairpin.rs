@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use datapath::{Event, Reason, Record, Side, Traffic};
+use packet::Header;
 use packet::checksum::crc32c;
 use packet::tcp_flag::RST;
-use packet::Header;
 use policy::Direction;
 use proptest::prelude::*;
 
@@ -467,7 +467,10 @@ fn a_change_leaves_a_flow_its_backend_as_any_other() {
         if talk.protocol == TCP {
             assert_eq!(drops(&world), [Reason::BackendGone]);
             let [reset] = world.delivered(1).try_into().expect("one answer");
-            assert_eq!(Header::parse(&reset).map(|header| header.tcp_flags), Ok(RST));
+            assert_eq!(
+                Header::parse(&reset).map(|header| header.tcp_flags),
+                Ok(RST)
+            );
             continue;
         }
         assert_eq!((world.delivered(1).len(), world.delivered(2).len()), (0, 1));

@@ -1,6 +1,7 @@
 //! With whom: `fromEndpoints`, `toCIDRSet` and the like. A rule without any of these is about
-//! everybody, and one in which they are empty about nobody. Cilium takes no rule with two of them,
-//! and would mean who is both.
+//! everybody, and one in which any list of peers is empty about nobody, whatever stands beside it
+//! (Cilium, `mergeEndpointSelectors` in `pkg/policy`); only an empty `toServices` takes nothing from
+//! the others. A rule with peers in two lists Cilium does not take.
 
 use config::Fields;
 use config::tree::Tree;
@@ -9,7 +10,9 @@ use policy::{Direction, EntryVerdict, Identity, Whose, key};
 use crate::codec::metadata::items;
 use crate::codec::policy::{Draft, block, holes, is_written};
 use crate::codec::selector::selector;
-use crate::object::{Entity, LabelSelector, Namespaces, Peer, ServiceChoice};
+use crate::object::{
+    Entity, LabelSelector, Namespaces, Operator, Peer, Requirement, ServiceChoice,
+};
 
 /// Who reads an item of a field.
 type ReadPeer<'f> = fn(&mut Draft<'f>, &Tree, &str) -> Option<Peer>;
@@ -47,13 +50,14 @@ impl<'f> Draft<'f> {
     ) -> Option<Vec<Peer>> {
         let mut peers: Option<Vec<Peer>> = None;
         let mut first = None;
+        let mut nobody = false;
         for (key, read) in readers::<'f>(direction) {
             let Some(tree) = fields.get(key) else {
                 continue;
             };
-            if is_written(Some(tree))
-                && let Some(other) = first.replace(key)
-            {
+            if !is_written(Some(tree)) {
+                nobody |= key != "toServices";
+            } else if let Some(other) = first.replace(key) {
                 let reason = format!("`{key}` beside `{other}` is not enforced: make two rules");
                 self.refusals.add(tree.at, reason);
             }
@@ -67,11 +71,24 @@ impl<'f> Draft<'f> {
                 peers.extend(read(self, tree, &format!("an item of `{key}`")));
             }
         }
+        if nobody {
+            return Some(Vec::new());
+        }
         peers
     }
 
     fn endpoints(&mut self, tree: &Tree, what: &str) -> Option<Peer> {
         let pods = self.labels(tree, what)?;
+        if let Some(entity) = reserved_entity(&pods) {
+            return Some(Peer::Entity(entity));
+        }
+        let is_reserved = |wanted: &&Requirement| wanted.key.starts_with(key::RESERVED_PREFIX);
+        if let Some(wanted) = pods.requirements.iter().find(is_reserved) {
+            let key = &wanted.key;
+            let reason = format!("{what} selects by `{key}`: name it among the entities");
+            self.refusals.add(tree.at, reason);
+            return None;
+        }
         Some(Peer::Pods {
             namespaces: if names_namespace(&pods) {
                 Namespaces::ALL
@@ -159,6 +176,23 @@ fn names_namespace(pods: &LabelSelector) -> bool {
     pods.requirements.iter().any(|wanted| {
         wanted.key == key::NAMESPACE || wanted.key.starts_with(key::NAMESPACE_LABEL_PREFIX)
     })
+}
+
+/// The entity that a selector of nothing but one reserved label is, such as `reserved:host`. Those
+/// that stand for several have no label.
+fn reserved_entity(pods: &LabelSelector) -> Option<Entity> {
+    let [wanted] = pods.requirements.as_slice() else {
+        return None;
+    };
+    let name = wanted.key.strip_prefix(key::RESERVED_PREFIX)?;
+    let is_there = match &wanted.operator {
+        Operator::In(values) => *values == [""],
+        Operator::Exists => true,
+        Operator::NotIn(_) | Operator::DoesNotExist => false,
+    };
+    let several = |entity| matches!(entity, Entity::All | Entity::Cluster | Entity::Mesh);
+    let (_, entity) = ENTITIES.iter().find(|(known, _)| *known == name)?;
+    (is_there && !several(*entity)).then_some(*entity)
 }
 
 /// Cilium, `pkg/policy/api/entity.go`.

@@ -55,21 +55,23 @@ impl Draft<'_> {
         let hint = "write a number in quotes, `\"0\"` for all, or a name";
         let port = fields.need(&mut self.reader, "port", hint)?;
         let port = self.port_or_name(port)?;
-        let port = match (port, fields.get("endPort")) {
+        let end = match fields.get("endPort") {
+            None => None,
+            Some(tree) => match self.reader.integer(tree, "`endPort`", 0..=u16::MAX)? {
+                // As if it was not there.
+                0 => None,
+                last => Some((last, tree)),
+            },
+        };
+        let port = match (port, end) {
             (port, None) => port,
-            (PortRange::Numbers(first, _), Some(tree)) => {
-                match self.reader.integer(tree, "`endPort`", 0..=u16::MAX)? {
-                    // As if it was not there.
-                    0 => PortRange::Numbers(first, first),
-                    last if last < first => {
-                        let message = format!("`endPort` {last} lies before `port` {first}");
-                        self.reader.complain(tree.at, message, "");
-                        return None;
-                    }
-                    last => PortRange::Numbers(first, last),
-                }
+            (PortRange::Numbers(first, _), Some((last, tree))) if last < first => {
+                let message = format!("`endPort` {last} lies before `port` {first}");
+                self.reader.complain(tree.at, message, "");
+                return None;
             }
-            (PortRange::Any | PortRange::Name(_), Some(tree)) => {
+            (PortRange::Numbers(first, _), Some((last, _))) => PortRange::Numbers(first, last),
+            (PortRange::Any | PortRange::Name(_), Some((_, tree))) => {
                 let message = "`endPort` without a number as `port`";
                 let hint = "write the first port of the range";
                 self.reader.complain(tree.at, message, hint);

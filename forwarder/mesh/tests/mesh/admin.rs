@@ -1,5 +1,6 @@
 //! ClusterNetworkPolicies, translated and asked, in the world of [`crate::policies`].
 
+use crate::peers::TO_HOST;
 use crate::policies::{assert_flows, check, mesh};
 
 /// A policy `n` about the pods of team blue (namespace y), unless the spec says otherwise.
@@ -121,6 +122,24 @@ fn networks_match_whoever_has_the_address_and_protocols_have_ports() {
 }
 
 #[test]
+fn a_denial_of_networks_says_that_it_does_not_hold_for_the_host() {
+    for (networks, said) in [
+        ("192.0.2.0/24", TO_HOST),
+        ("0.0.0.0/0", TO_HOST),
+        ("192.0.2.8/29", "enforced: "),
+    ] {
+        let rules = format!("egress:\n- {{action: Deny, to: [{{networks: [{networks}]}}]}}");
+        let mut mesh = mesh();
+        mesh.write(1, "policy.yaml", &policy("Admin", 1, &rules));
+        let denied = mesh.says("ClusterNetworkPolicy", "admin-1");
+        assert_eq!(denied, said, "{networks}");
+        let pass = policy("Admin", 1, &rules.replace("Deny", "Pass"));
+        mesh.write(1, "policy.yaml", &pass);
+        assert_eq!(mesh.says("ClusterNetworkPolicy", "admin-1"), "enforced: ");
+    }
+}
+
+#[test]
 fn a_named_port_is_that_of_each_pod() {
     let rules = "egress:\n- {action: Deny, to: [{namespaces: {}}], protocols: [{destinationNamedPort: http}]}";
     check(
@@ -186,6 +205,19 @@ fn what_is_not_enforced_or_no_policy_at_all_denies_what_it_selects() {
             &mesh,
             &["y/a ! x/a 80/TCP", "x/a > y/a 80/TCP", "x/a > z/a 80/TCP"],
         );
+    }
+    // An empty section governs nothing.
+    for (rules, flows) in [
+        (
+            "ingress: []\negress: [{action: Deny}]",
+            ["y/a ! x/a 80/TCP", "x/a > y/a 80/TCP"],
+        ),
+        (
+            "ingress: [{action: Deny}]\negress: []",
+            ["y/a > x/a 80/TCP", "x/a ! y/a 80/TCP"],
+        ),
+    ] {
+        check(&[&policy("Admin", 1, rules)], &flows);
     }
     let unreadable = policy("Admin", 1, &from_x("Accept"))
         .replace("namespaces: {matchLabels: {team: blue}}", "everything: {}");

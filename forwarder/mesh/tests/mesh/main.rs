@@ -14,6 +14,7 @@ mod examples;
 mod fuzz;
 mod history;
 mod mutations;
+mod peers;
 mod policies;
 mod services;
 mod trust;
