@@ -100,8 +100,12 @@ fn two_nodes_stand_after_up_carry_and_are_gone_after_down() {
         "10.101.0.52:7002",
     ];
     let asked = bounded(Duration::from_secs(20), Command::new("ip").args(ask));
+    let socket = up.out.split_once("--socket ").expect("where a node answers");
+    let flows = ["flows", "--socket", socket.1.lines().next().unwrap()];
+    let flows = bounded(Duration::from_secs(20), Command::new(FARLANE).args(flows));
     let down = lab(&["down", run]);
     assert!(asked.out.contains("\"lost\":0"), "{}", asked.text);
+    assert!(flows.ok && flows.out.contains("7002"), "{}", flows.text);
     assert!(down.ok && down.out.contains(run), "{}", down.text);
     assert_eq!(traces(run), Vec::<PathBuf>::new());
     let again = lab(&["down", run]);

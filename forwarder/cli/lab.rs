@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use super::Failure;
 use crate::lab::error::LabError;
 use crate::lab::interrupt::Interrupt;
-use crate::lab::peer::{NODE, Peer, on_path};
+use crate::lab::nodes;
+use crate::lab::peer::{Kind, NODE, Peer, on_path};
 use crate::lab::record::{self, Left};
 use crate::lab::tunnel::{ECHO_PORT, IPERF_PORT, Tunnel};
 use crate::lab::world::{self, CLIENT, NEIGHBOUR, NODES, PODS, SERVER, World};
@@ -115,6 +116,11 @@ impl Up {
             "  ip netns exec {} iperf3 -c {server}",
             world.namespace(CLIENT)
         );
+        if peer.kind == Kind::Node {
+            println!("each node tells what it does, `status` and `explain` as well as");
+            let socket = nodes::socket(&world, &NODES[0]);
+            println!("  farlane flows --follow --socket {socket}");
+        }
         println!("files and logs are in {}", world.dir().display());
         println!("`farlane lab down` removes all of it");
         world.keep();

@@ -60,7 +60,7 @@ pub(crate) fn start(world: &mut World) -> Result<Vec<u32>, LabError> {
             &[],
         )?;
         processes.push(pid);
-        let socket = file(world, node, "farlane.sock");
+        let socket = socket(world, node);
         let status = [&farlane, "status", "--json", "--socket", &socket];
         let ready = || world.run(node.name, &status).is_ok();
         if !world.interrupt().clone().eventually(PATIENCE, ready)? {
@@ -72,6 +72,11 @@ pub(crate) fn start(world: &mut World) -> Result<Vec<u32>, LabError> {
         }
     }
     Ok(processes)
+}
+
+/// Where a node answers what `farlane status` and others ask.
+pub(crate) fn socket(world: &World, node: &Node) -> String {
+    file(world, node, "farlane.sock")
 }
 
 fn file(world: &World, node: &Node, name: &str) -> String {
