@@ -16,7 +16,7 @@ pub(crate) mod interrupt;
 pub(crate) mod machine;
 pub(crate) mod measure;
 mod nebula;
-mod nodes;
+pub(crate) mod nodes;
 pub(crate) mod peer;
 mod program;
 mod progress;

@@ -100,7 +100,10 @@ fn two_nodes_stand_after_up_carry_and_are_gone_after_down() {
         "10.101.0.52:7002",
     ];
     let asked = bounded(Duration::from_secs(20), Command::new("ip").args(ask));
-    let socket = up.out.split_once("--socket ").expect("where a node answers");
+    let socket = up
+        .out
+        .split_once("--socket ")
+        .expect("where a node answers");
     let flows = ["flows", "--socket", socket.1.lines().next().unwrap()];
     let flows = bounded(Duration::from_secs(20), Command::new(FARLANE).args(flows));
     let down = lab(&["down", run]);

@@ -126,9 +126,10 @@ fn iperf3(network: &str, arguments: &[&str]) {
         )
     };
     let mut output = run();
-    // The server listens anew after each client, and refuses the next for that moment.
+    // The server listens anew after each client, and refuses or resets the next for that moment.
     eventually(Duration::from_secs(2), || {
-        let refused = output.text.contains("Connection refused");
+        let said = ["Connection refused", "Connection reset"];
+        let refused = said.iter().any(|said| output.text.contains(said));
         if refused {
             output = run();
         }

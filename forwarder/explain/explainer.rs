@@ -74,9 +74,10 @@ impl Explainer {
     fn service_elsewhere(&self, flow: &Flow) -> Option<Arc<Service>> {
         let snapshot = &*self.compiled.snapshot;
         let node = match snapshot.route(flow.source) {
-            Route::Pod | Route::Own => return None,
+            // Nobody's address among this node's pods leads nowhere, too.
+            Route::Pod | Route::Own | Route::Nowhere => return None,
             Route::Node(number) => snapshot.nodes.get(number as usize),
-            Route::World | Route::Nowhere => None,
+            Route::World => None,
         };
         let node = node.filter(|node| node.cluster == snapshot.own.cluster);
         let frontend = Frontend {

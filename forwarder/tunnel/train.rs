@@ -152,6 +152,6 @@ mod tests {
             join(&mut out);
         }
         let frames: Vec<usize> = out.wire.iter().map(|train| train.buf.frames()).collect();
-        assert_eq!(frames, [42, 4]);
+        assert_eq!(frames, [43, 3]);
     }
 }
