@@ -1,9 +1,9 @@
 //! The Kubernetes objects that we understand, reduced to what we read of them.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use balance::Affinity;
 use config::{Place, Problem};

@@ -1,6 +1,6 @@
 //! Services and EndpointSlices.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use balance::Affinity;
 use config::Reader;

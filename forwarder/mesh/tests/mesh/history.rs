@@ -1,6 +1,8 @@
 //! What comes of many changes is what comes of the objects as they are: a world that has compiled
 //! again and again, and a new one that is told only how things stand.
 
+mod decisions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::{address, namespace, node, pod, settings};
+
+use decisions::decisions;
 
 /// Pods, nodes, cluster IPs and outsiders. Few, so that claims meet.
 const ADDRESSES: [&str; 14] = [
@@ -409,36 +413,6 @@ fn nameless(endpoint: &Endpoint, labelled: bool) -> Endpoint {
         },
         ..endpoint.clone()
     }
-}
-
-/// Everybody with everybody, in both directions.
-fn decisions(snapshot: &Snapshot) -> String {
-    let parties: Vec<(Address, &Endpoint)> = ADDRESSES
-        .iter()
-        .map(|text| address(text))
-        .filter_map(|address| Some((address, &**snapshot.endpoint(address)?)))
-        .collect();
-    let party = |(address, endpoint)| Party { address, endpoint };
-    let mut all = String::new();
-    for &subject in &parties {
-        for &peer in &parties {
-            for direction in [Direction::Ingress, Direction::Egress] {
-                let question = Question {
-                    direction,
-                    subject: party(subject),
-                    peer: party(peer),
-                    protocol: protocol::TCP,
-                    port: Some(80),
-                };
-                let decision = snapshot.policy.decide(&question);
-                let rules = snapshot.policy.explain(&question);
-                let names = rules.iter().map(|rule| snapshot.policy.rule(*rule));
-                let names: Vec<String> = names.map(|name| name.unwrap().to_string()).collect();
-                writeln!(all, "{} {} {decision:?} {names:?}", subject.0, peer.0).unwrap();
-            }
-        }
-    }
-    all
 }
 
 fn views(compiled: &Compiled) -> Vec<(PodView, Option<Labels>)> {
