@@ -17,6 +17,17 @@ pub enum Affinity {
     Remote,
 }
 
+impl Affinity {
+    /// As the annotation says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Affinity::None => "none",
+            Affinity::Local => "local",
+            Affinity::Remote => "remote",
+        }
+    }
+}
+
 /// How far a backend is in its life. One that is not ready is not a backend at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {

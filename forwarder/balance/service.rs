@@ -120,6 +120,14 @@ impl Service {
             .filter(|backend| backend.weight > 0)
     }
 
+    /// Kubernetes' `internalTrafficPolicy`, in lower case.
+    pub const fn internal_traffic_policy(&self) -> &'static str {
+        match self.own_node_only {
+            true => "local",
+            false => "cluster",
+        }
+    }
+
     /// The backends that take new flows, by address and port.
     pub fn in_use(&self) -> impl Iterator<Item = &Backend> {
         self.chosen

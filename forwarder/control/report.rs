@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use balance::{Affinity, Service, State as BackendState};
+use balance::{Service, State as BackendState};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use datapath::{Health, PathState, ProbeStatus};
@@ -433,16 +433,9 @@ fn service_port(service: &Arc<Service>) -> ServicePort {
         service: service.name.clone(),
         port_name: service.port_name.clone(),
         global: service.global,
-        affinity: String::from(match service.affinity {
-            Affinity::None => "none",
-            Affinity::Local => "local",
-            Affinity::Remote => "remote",
-        }),
+        affinity: service.affinity.name().to_owned(),
         session_affinity_seconds: service.client_stays.map(|time| time.as_secs()),
-        internal_traffic_policy: String::from(match service.own_node_only {
-            true => "local",
-            false => "cluster",
-        }),
+        internal_traffic_policy: service.internal_traffic_policy().to_owned(),
         backends: service
             .backends
             .iter()

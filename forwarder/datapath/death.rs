@@ -10,11 +10,12 @@
 
 use core::time::Duration;
 
-use packet::{Now, Time, protocol};
+use packet::{Kind, Now, Time, protocol};
 
 use crate::answers::{Answers, end};
 use crate::conversation::{Conversation, Role, Stage};
 use crate::flow_table::FlowTable;
+use crate::pass::Pass;
 use crate::{Outbox, Reason, Route, Snapshot};
 
 /// Slots that are looked at in one breath: some 0.2 ms, as much as a breath takes for packets.
@@ -123,6 +124,13 @@ fn look_at(
     };
     out.to_pods(packet);
     true
+}
+
+impl Pass<'_> {
+    /// Whether nothing cuts a flow but that its backend is dead. One that a policy has cut hears nothing.
+    pub(crate) fn might_go_on(&self, old: &Conversation, kind: Kind) -> bool {
+        old.cut.is_none() || self.still_allowed(old, kind).is_some()
+    }
 }
 
 /// Whether the backend of a flow may live: it is not known dead. A flow that has none goes to who lives

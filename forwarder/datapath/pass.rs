@@ -372,14 +372,9 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether nothing cuts a flow but that its backend is dead. One that a policy has cut hears nothing.
-    fn might_go_on(&self, old: &Conversation, kind: Kind) -> bool {
-        old.cut.is_none() || self.still_allowed(old, kind).is_some()
-    }
-
     /// A conversation of a service as it would be if it began now with the backend that it had; its
     /// time goes on. `None` where that is not allowed any more, or an end is somebody else now.
-    fn still_allowed(&self, old: &Conversation, kind: Kind) -> Option<Conversation> {
+    pub(crate) fn still_allowed(&self, old: &Conversation, kind: Kind) -> Option<Conversation> {
         let Key { flow, side } = old.forward;
         old.frontend?;
         let inquiry = Inquiry {

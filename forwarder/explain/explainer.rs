@@ -152,12 +152,8 @@ impl Explainer {
             session_affinity_seconds: named
                 .and_then(|service| service.client_stays)
                 .map(|time| time.as_secs()),
-            internal_traffic_policy: named.map(|service| {
-                String::from(match service.own_node_only {
-                    true => "local",
-                    false => "cluster",
-                })
-            }),
+            internal_traffic_policy: named
+                .map(|service| service.internal_traffic_policy().to_owned()),
             rules: rules.map(|matched| matched.rule.clone()).collect(),
             route: route(way.out.route).to_owned(),
             peer: match way.out.route {
