@@ -24,8 +24,14 @@ pub(crate) struct Hairpin {
 }
 
 impl Conversation {
-    /// What there is to know where the backend is the client itself.
+    /// Whether the backend is the client itself: only then both directions leave one pod.
     #[inline]
+    pub(crate) fn is_hairpin(&self) -> bool {
+        self.forward.side == self.reply.side
+    }
+
+    /// What there is to know where the backend is the client itself.
+    #[cold]
     pub(crate) fn hairpin(&self) -> Option<Hairpin> {
         let frontend = self.frontend?;
         let client = &self.forward.flow;

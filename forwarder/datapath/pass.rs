@@ -131,7 +131,7 @@ impl Pass<'_> {
         let conversation = self.flows.at(slot);
         let route = conversation.route(role);
         let (frontend, destination) = (conversation.frontend, conversation.destination);
-        let hairpin = conversation.hairpin();
+        let is_hairpin = conversation.is_hairpin();
         let hop = match self.fits(&packet, route) {
             Ok(hop) => hop,
             Err((reason, complaint)) => return self.complain(packet, reason, complaint),
@@ -156,14 +156,12 @@ impl Pass<'_> {
             (Role::Forward, Some(_)) => packet.set_destination(destination.0, destination.1),
             (Role::Reply, Some((address, port))) => packet.set_source(address, port),
         }
-        match hairpin {
-            None => self.send(packet, side, hop),
-            Some(hairpin) => {
-                hairpin.turn(&mut packet, role);
-                // It is in as it is out: there is no other end to judge it.
-                self.send(packet, Side::In, hop);
-            }
+        if is_hairpin && let Some(hairpin) = self.flows.at(slot).hairpin() {
+            hairpin.turn(&mut packet, role);
+            // It is in as it is out: there is no other end to judge it.
+            return self.send(packet, Side::In, hop);
         }
+        self.send(packet, side, hop);
     }
 
     /// Lowers the segment size that a SYN announces to what its answers may be sent with.
