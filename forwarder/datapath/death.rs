@@ -34,16 +34,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Walk {
     /// The slot that is looked at next.
     next: usize,
+    /// How many are to be looked at still; nothing where that is all of them.
+    left: Option<usize>,
     due: Option<Time>,
 }
 
 impl Walk {
-    /// Begins it, again if need be.
+    /// Begins it, again if need be: it goes on from where it is, once round, so that no slot waits for
+    /// changes to end.
     pub(crate) fn begin(&mut self) {
-        *self = Walk {
-            next: 0,
-            due: Some(Time::ZERO),
-        };
+        self.left = None;
+        self.due = Some(Time::ZERO);
     }
 
     /// When [`Walk::handle_timeout`] is to be called next.
@@ -65,12 +66,17 @@ impl Walk {
         }
         let mut room = out.takes_for_pods().min(ANSWERS);
         let pause = if room == 0 { PAUSE } else { Duration::ZERO };
-        let end = flows.slots().min(self.next + SHARE);
-        while self.next < end && room > 0 {
+        let slots = flows.slots();
+        let mut left = self.left.unwrap_or(slots);
+        let end = left.saturating_sub(SHARE);
+        while left > end && room > 0 {
+            self.next = if self.next < slots { self.next } else { 0 };
             room -= usize::from(look_at(self.next, now, snapshot, flows, answers, out));
             self.next += 1;
+            left -= 1;
         }
-        self.due = (self.next < flows.slots()).then_some(now.time + pause);
+        self.left = Some(left);
+        self.due = (left > 0).then_some(now.time + pause);
     }
 }
 

@@ -148,23 +148,35 @@ impl Accounts {
     #[inline]
     pub(crate) fn has_to_yield(&self, slot: u32, newcomer: &Standing) -> bool {
         let owner = self.links[slot as usize].account;
-        match newcomer.is_below {
-            true => self.accounts[owner as usize].count > newcomer.share,
-            false => newcomer.account == Some(owner),
-        }
+        let is_above = self.accounts[owner as usize].count > newcomer.share;
+        newcomer.account == Some(owner) || newcomer.is_below && is_above
     }
 
-    /// Slots of who has to make room for a newcomer of this standing, from the hand of their ring on:
-    /// of its own identity once that has its share, before that of the one that has most.
+    /// Slots of the newcomer's own identity, from the hand of their ring on.
+    pub(crate) fn look_at_own(
+        &mut self,
+        newcomer: &Standing,
+        most: usize,
+    ) -> impl Iterator<Item = u32> {
+        self.ring_of(newcomer.account, most)
+    }
+
+    /// The same of the identity that has most, where others have to make room for a newcomer of this
+    /// standing.
     ///
     /// One that is above its share there always is while the table is full and the newcomer's `n`th
     /// identity is below: the others have more than `(n - 1) / n` of the table. Only where there are
     /// more identities than slots, all have what is due to them, and nobody has to make room.
-    pub(crate) fn look(&mut self, newcomer: &Standing, most: usize) -> impl Iterator<Item = u32> {
-        let place = match newcomer.is_below {
-            true => self.heaviest(newcomer.share),
-            false => newcomer.account,
-        };
+    pub(crate) fn look_at_others(
+        &mut self,
+        newcomer: &Standing,
+        most: usize,
+    ) -> impl Iterator<Item = u32> {
+        let heaviest = newcomer.is_below.then(|| self.heaviest(newcomer.share));
+        self.ring_of(heaviest.flatten(), most)
+    }
+
+    fn ring_of(&mut self, place: Option<u16>, most: usize) -> impl Iterator<Item = u32> {
         let count = place.map_or(0, |place| self.accounts[place as usize].count);
         let place = place.unwrap_or(OTHERS) as usize;
         (0..most.min(count as usize)).map(move |_| {
@@ -241,6 +253,7 @@ fn hash(identity: Identity, (k0, k1): (u64, u64)) -> u64 {
 #[cfg(test)]
 mod tests {
     use alloc::collections::{BTreeMap, BTreeSet};
+    use alloc::vec;
 
     use super::*;
     use proptest::prelude::*;
@@ -286,11 +299,25 @@ mod tests {
         }
         let mut look = |newcomer, most| {
             let standing = accounts.standing(Identity(newcomer));
-            accounts.look(&standing, most).collect::<Vec<u32>>()
+            let own = accounts.look_at_own(&standing, most).collect::<Vec<u32>>();
+            (
+                own,
+                accounts
+                    .look_at_others(&standing, most)
+                    .collect::<Vec<u32>>(),
+            )
         };
-        assert_eq!(look(301, 3), [0, 2, 4], "it is below its share");
-        assert_eq!(look(300, 3), [5, 0, 2], "of its own");
-        assert_eq!(look(302, 9), [4, 5, 0, 2], "each once");
+        assert_eq!(
+            look(301, 3),
+            (vec![1, 3], vec![0, 2, 4]),
+            "it is below its share"
+        );
+        assert_eq!(
+            look(300, 3),
+            (vec![5, 0, 2], vec![]),
+            "nobody's but its own"
+        );
+        assert_eq!(look(302, 9), (vec![], vec![4, 5, 0, 2]), "each once");
     }
 
     #[test]
@@ -299,7 +326,7 @@ mod tests {
         (0..3).for_each(|slot| accounts.charge(slot, Identity(300 + slot)));
         let standing = accounts.standing(Identity(400));
         assert!(standing.is_below);
-        assert_eq!(accounts.look(&standing, 9).count(), 0);
+        assert_eq!(accounts.look_at_others(&standing, 9).count(), 0);
         assert!((0..3).all(|slot| !accounts.has_to_yield(slot, &standing)));
     }
 

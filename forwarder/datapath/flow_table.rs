@@ -278,10 +278,10 @@ impl FlowTable {
 
     /// A slot of a full table for a conversation that `newcomer` begins.
     ///
-    /// What has expired goes first, whose ever it is, then what may go of those that have to make room:
-    /// of the newcomer's own identity once that has its share, before that of the identities that are
-    /// above theirs. Only of these a conversation goes that was answered: the longest silent of those
-    /// that were looked at, in the ring of the identity that has most.
+    /// What has expired goes first, whose ever it is, then what may go of the newcomer's own identity,
+    /// and while that is below its share of the identities that are above theirs. Only of these a
+    /// conversation goes that was answered: the longest silent of those that were looked at, in the
+    /// ring of the identity that has most.
     ///
     /// The oldest that may go would be the fairest; the first one under a hand is nearly that.
     fn make_room(&mut self, newcomer: Identity, now: Time) -> Option<u32> {
@@ -297,21 +297,26 @@ impl FlowTable {
                 return self.free.pop();
             }
         }
+        let slots = &self.slots;
+        let may_go = |slot: u32| {
+            let end = slots[slot as usize].as_ref()?.end_if_it_may_go(true, now)?;
+            Some((slot, end))
+        };
+        let mut own = self.accounts.look_at_own(&standing, EVICTION_TRIES);
+        let mut found = own.find_map(may_go);
+        drop(own);
         let mut silent: Option<(Time, u32)> = None;
-        let mut found = None;
-        for slot in self.accounts.look(&standing, EVICTION_TRIES) {
-            let conversation = self.slots[slot as usize].as_ref()?;
-            found = conversation
-                .end_if_it_may_go(true, now)
-                .map(|end| (slot, end));
-            if found.is_some() {
-                break;
-            }
-            let since = conversation.last_seen;
-            if standing.is_below && silent.is_none_or(|(longest, _)| since < longest) {
+        let mut others = self.accounts.look_at_others(&standing, EVICTION_TRIES);
+        while found.is_none()
+            && let Some(slot) = others.next()
+        {
+            found = may_go(slot);
+            let since = slots[slot as usize].as_ref()?.last_seen;
+            if silent.is_none_or(|(longest, _)| since < longest) {
                 silent = Some((since, slot));
             }
         }
+        drop(others);
         let longest = silent.map(|(_, slot)| (slot, End::Evicted));
         let (slot, end) = found.or(longest)?;
         self.remove(slot, end);
@@ -540,6 +545,20 @@ mod tests {
     }
 
     #[test]
+    fn who_is_below_a_share_gives_up_its_own_openings_before_others_answered_flows() {
+        let mut table = FlowTable::new(8, (1, 2));
+        for client in 0..6 {
+            let answered = begun_by(300, client, Time::ZERO, true);
+            table.insert(answered, Time::ZERO).expect("room");
+        }
+        for client in 100..140 {
+            let flood = begun_by(301, client, Time::ZERO, false);
+            assert!(table.insert(flood, Time::ZERO).is_ok());
+        }
+        assert_eq!(known(&mut table, 0..6, Time::ZERO), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
     fn what_was_taken_out_to_be_judged_again_comes_back_whatever_its_share_is() {
         let mut table = FlowTable::new(8, (1, 2));
         for client in 0..7 {
@@ -624,9 +643,8 @@ mod tests {
                         present.dedup();
                         let share = (limit / present.len()).max(1);
                         let is_below = count(new.subject) < share;
-                        let yields = |c: &Held| match is_below {
-                            true => count(c.beginner) > share,
-                            false => c.beginner == new.subject,
+                        let yields = |c: &Held| {
+                            c.beginner == new.subject || is_below && count(c.beginner) > share
                         };
                         let mut goes_first = before.iter().filter(|c| c.expired || (yields(c) && c.may_go));
                         match entered {
