@@ -296,7 +296,8 @@ pub(crate) fn enter(
         told_client: false,
     };
     conversation.reply_route = answers_go(snapshot, &conversation);
-    if conversation.hairpin().is_some() {
+    if frontend.is_some() && address == flow.source {
+        // The client is its own backend: `hairpin`.
         conversation.reply = Key {
             flow: Flow {
                 destination: flow.destination,
