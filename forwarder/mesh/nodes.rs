@@ -68,7 +68,7 @@ pub(crate) struct Directory {
     pub(crate) own: Own,
     by_name: BTreeMap<u8, BTreeMap<String, usize>>,
     claims: Claims,
-    /// Whether any node was refused what is another's.
+    /// Whether any node was refused what is another's, or has a key of no use that another may take.
     contested: bool,
 }
 
@@ -305,7 +305,7 @@ struct Judge<'a> {
     scopes: &'a Scopes,
     node: &'a Node,
     said: Said,
-    /// Whether it claims what is another's.
+    /// Whether it claims what is another's, or what another may take.
     contested: bool,
 }
 
@@ -416,6 +416,7 @@ impl Judge<'_> {
         let mut lanes = Vec::with_capacity(node.lanes.len());
         for (lane, number) in node.lanes.iter().zip(0u16..) {
             let Some(endpoint) = endpoint(lane, number, v4_first) else {
+                self.contested = true;
                 self.say(
                     State::Refused,
                     "it has neither an endpoint nor an InternalIP to send to",

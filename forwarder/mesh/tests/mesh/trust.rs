@@ -133,6 +133,22 @@ fn two_nodes_never_have_one_key_and_nobody_has_ours() {
 }
 
 #[test]
+fn a_node_that_takes_the_key_of_one_that_cannot_be_reached_has_it() {
+    let mut mesh = Mesh::new();
+    let other = "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=";
+    let outside = node("us-2", "10.9.9.9", "10.2.1.0/24", Some(other));
+    mesh.write(2, "outside.yaml", &outside);
+    assert!(mesh.says("Node", "us-2").contains("nor an InternalIP"));
+    let taking = node("us-1", "192.0.2.2", "10.2.0.0/24", Some(other));
+    mesh.write(2, "nodes.yaml", &taking);
+    assert_eq!(mesh.says("Node", "us-1"), "enforced: ");
+    assert!(
+        mesh.says("Node", "us-2")
+            .ends_with("its key is that of node us-1 of cluster us: no two nodes may have one")
+    );
+}
+
+#[test]
 fn a_node_without_a_key_is_nowhere() {
     let mut mesh = Mesh::new();
     mesh.write(
