@@ -1,28 +1,24 @@
 //! Longest-prefix match (RFC 7608), with nothing to lock and nothing to rebuild on look-up.
 
-mod key;
 mod leaf;
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use key::Key;
-use leaf::{FILL, Leaf};
+use leaf::{FILL, Leaf, Owner};
 
-use crate::{Address, Prefix};
-
-/// Keys of a node of the index. Four levels of sixteen hold half a million prefixes and more.
-const NODE: usize = if cfg!(test) { 3 } else { 16 };
+use crate::number::Number;
+use crate::{Address, Prefix, SearchTree};
 
 /// A map from prefixes to values that finds the longest prefix of an address.
 ///
-/// Prefixes stand sorted, in leaves, and each knows the lengths of all others that cover it. They
-/// never overlap in part, so the longest match of an address is its predecessor in that order, or
-/// one of those that cover that: a look-up is one search, or two where prefixes nest.
+/// Beside the prefixes it keeps what they come to: all addresses of a family in segments, each with the
+/// longest prefix that holds it, if one does. So a look-up is one search for the last segment that begins
+/// at or before the address, however prefixes nest. What it shows of a value is a copy: `V` should be
+/// small, or shared.
 ///
-/// A search goes down an index, and at each node looks at all of its keys: what is dear among many
-/// prefixes is to wait for memory, and there it waits once a level, and guesses nothing. A change
-/// moves part of one leaf, and touches whom the prefix covers; where it makes a leaf or ends one,
-/// the index is made anew.
+/// Segments stand in leaves, and a change touches those that the prefix covers. Where it makes a leaf or
+/// ends one, the leaves behind it are moved.
 #[derive(Clone, Debug)]
 pub struct PrefixMap<V> {
     v4: Family<u32, V>,
@@ -32,18 +28,16 @@ pub struct PrefixMap<V> {
 /// The prefixes of one family.
 #[derive(Clone, Debug)]
 struct Family<K, V> {
-    /// From below: the first key of each leaf, and above of each node. The last level is one node.
-    /// What is not used of a node is full of ones.
-    index: Vec<Vec<[K; NODE]>>,
-    /// Which leaf comes first, and so on.
-    order: Vec<u32>,
+    /// By first address and length.
+    prefixes: BTreeMap<(K, u8), V>,
+    /// The first key of each leaf.
+    firsts: SearchTree<K>,
+    /// In order; the first segment begins with the first address. Two that follow each other belong to
+    /// different prefixes, or one of them to none. There are none before there was a prefix.
     leaves: Vec<Leaf<K, V>>,
-    /// Leaves that are empty, and in no order.
-    free: Vec<u32>,
-    len: usize,
 }
 
-/// Where a prefix stands: its leaf in their order, and the place in that.
+/// A segment: its leaf, and its place in that.
 #[derive(Clone, Copy)]
 struct Place {
     leaf: usize,
@@ -59,6 +53,18 @@ impl<V> PrefixMap<V> {
         }
     }
 
+    /// How many prefixes there are.
+    pub fn len(&self) -> usize {
+        self.v4.prefixes.len() + self.v6.prefixes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<V: Clone> PrefixMap<V> {
     /// Sets the value of a prefix; the old one comes back.
     pub fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
         if prefix.is_v4() {
@@ -77,33 +83,12 @@ impl<V> PrefixMap<V> {
         }
     }
 
-    /// Keeps only what `keep` wants, in one pass.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Prefix, &mut V) -> bool) {
-        self.v4.retain(&mut keep);
-        self.v6.retain(&mut keep);
-    }
-
-    /// Takes everything out.
-    pub fn clear(&mut self) {
-        self.v4 = Family::new();
-        self.v6 = Family::new();
-    }
-
     /// The value of exactly this prefix.
     pub fn get(&self, prefix: &Prefix) -> Option<&V> {
         if prefix.is_v4() {
-            self.v4.get(prefix)
+            self.v4.prefixes.get(&parts(prefix))
         } else {
-            self.v6.get(prefix)
-        }
-    }
-
-    /// The value of exactly this prefix, to be changed.
-    pub fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut V> {
-        if prefix.is_v4() {
-            self.v4.get_mut(prefix)
-        } else {
-            self.v6.get_mut(prefix)
+            self.v6.prefixes.get(&parts(prefix))
         }
     }
 
@@ -121,16 +106,6 @@ impl<V> PrefixMap<V> {
     pub fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
         self.v4.iter().chain(self.v6.iter())
     }
-
-    /// How many prefixes there are.
-    pub fn len(&self) -> usize {
-        self.v4.len + self.v6.len
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl<V> Default for PrefixMap<V> {
@@ -139,7 +114,7 @@ impl<V> Default for PrefixMap<V> {
     }
 }
 
-impl<V> Extend<(Prefix, V)> for PrefixMap<V> {
+impl<V: Clone> Extend<(Prefix, V)> for PrefixMap<V> {
     /// Of equal prefixes the last wins.
     fn extend<I: IntoIterator<Item = (Prefix, V)>>(&mut self, items: I) {
         let (v4, v6): (Vec<_>, Vec<_>) = items.into_iter().partition(|(prefix, _)| prefix.is_v4());
@@ -148,7 +123,7 @@ impl<V> Extend<(Prefix, V)> for PrefixMap<V> {
     }
 }
 
-impl<V> FromIterator<(Prefix, V)> for PrefixMap<V> {
+impl<V: Clone> FromIterator<(Prefix, V)> for PrefixMap<V> {
     fn from_iter<I: IntoIterator<Item = (Prefix, V)>>(items: I) -> PrefixMap<V> {
         let mut map = PrefixMap::new();
         map.extend(items);
@@ -156,293 +131,212 @@ impl<V> FromIterator<(Prefix, V)> for PrefixMap<V> {
     }
 }
 
-impl<K: Key, V> Family<K, V> {
+/// The first address of a prefix, and its length.
+fn parts<K: Number>(prefix: &Prefix) -> (K, u8) {
+    (K::of(prefix.address()), prefix.length())
+}
+
+impl<K, V> Family<K, V> {
     const fn new() -> Family<K, V> {
         Family {
-            index: Vec::new(),
-            order: Vec::new(),
+            prefixes: BTreeMap::new(),
+            firsts: SearchTree::new(),
             leaves: Vec::new(),
-            free: Vec::new(),
-            len: 0,
         }
     }
+}
 
+impl<K: Number, V: Clone> Family<K, V> {
     #[inline]
     fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
         let key = K::of(address);
-        // The last prefix that begins at or before the address.
-        let leaf = self.leaf(self.last_from(key)?)?;
-        let at = leaf.count(key).checked_sub(1)?;
-        if leaf.keys[at].agrees(key, leaf.lengths[at]) {
-            return leaf.entry(at);
-        }
-        // Else the longest of those that cover that one, and the address as well.
-        let common = (leaf.keys[at] ^ key).leading_zeros();
-        let length = (leaf.covers[at] & K::up_to(common)).longest()?;
-        let place = self.find(key & K::mask(length), length).ok()?;
-        self.leaf(place.leaf)?.entry(place.at)
+        let leaf = self.leaves.get(self.firsts.last_from(key)?)?;
+        leaf.entry(leaf.holding(key)?)
     }
 
     fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
-        let (key, length) = (K::of(prefix.address()), prefix.length());
-        let mut place = match self.find(key, length) {
-            Ok(place) => return self.leaf_mut(place.leaf).values[place.at].replace(value),
-            Err(place) => place,
-        };
-        if self.order.is_empty() {
-            self.append(key, length, value);
-            self.make_index(Vec::from([key]));
-            return None;
+        let (key, length) = parts(&prefix);
+        let old = self.prefixes.insert((key, length), value.clone());
+        if old.is_none() {
+            self.begin_at(key);
+            if let Some(behind) = K::behind(key, length) {
+                self.begin_at(behind);
+            }
         }
-        let covers = self.covers_at(place, key);
-        self.tell_covered(place, key, length, |covers| covers | K::only(length));
-        if self.leaf_mut(place.leaf).is_full() {
-            place = self.split(place);
-        }
-        let leaf = self.leaf_mut(place.leaf);
-        leaf.insert(place.at, key, length, covers, value);
-        self.len += 1;
-        if place.at == 0 {
-            self.rename(place.leaf, key);
-        }
-        None
+        // Whose a segment is in here is inside of the prefix, or around it, or it itself.
+        let mine = |other: Option<u8>| other.is_none_or(|other| other <= length);
+        self.give((key, length), mine, Some((length, value)));
+        old
     }
 
     fn remove(&mut self, prefix: &Prefix) -> Option<V> {
-        let (key, length) = (K::of(prefix.address()), prefix.length());
-        let place = self.find(key, length).ok()?;
-        self.tell_covered(place, key, length, |covers| covers & !K::only(length));
-        let leaf = self.leaf_mut(place.leaf);
-        let value = leaf.remove(place.at);
-        let (len, first) = (leaf.len, leaf.keys[0]);
-        self.len -= 1;
-        if len == 0 {
-            let mut firsts = self.firsts();
-            firsts.remove(place.leaf);
-            self.free.push(self.order.remove(place.leaf));
-            self.make_index(firsts);
-        } else if place.at == 0 {
-            self.rename(place.leaf, first);
+        let (key, length) = parts(prefix);
+        let old = self.prefixes.remove(&(key, length))?;
+        let heir = self.around(key, length);
+        self.give((key, length), |other| other == Some(length), heir);
+        self.join_at(key);
+        if let Some(behind) = K::behind(key, length) {
+            self.join_at(behind);
         }
-        value
+        Some(old)
     }
 
     fn extend(&mut self, items: Vec<(Prefix, V)>) {
-        // What sorts everything anew pays for many.
-        if items.len() < self.len / 16 {
+        // What looks at everything anew pays for many.
+        if items.len() < self.prefixes.len() / 16 {
             for (prefix, value) in items {
                 self.insert(prefix, value);
             }
             return;
         }
-        let mut all: Vec<(Prefix, V)> = self.take().collect();
-        all.extend(items);
-        // Stable, so that of equal prefixes the last stands last.
-        all.sort_by_key(|(prefix, _)| *prefix);
-        let mut all = all.into_iter().peekable();
-        while let Some((prefix, value)) = all.next() {
-            if all.peek().is_none_or(|(next, _)| *next != prefix) {
-                self.append(K::of(prefix.address()), prefix.length(), value);
+        let items = items.into_iter();
+        let items = items.map(|(prefix, value)| (parts(&prefix), value));
+        if self.prefixes.is_empty() {
+            self.prefixes = items.collect();
+        } else {
+            self.prefixes.extend(items);
+        }
+        let segments = self.segments();
+        self.leaves = segments.chunks(FILL).map(Leaf::of).collect();
+        let firsts: Vec<K> = segments.chunks(FILL).map(|some| some[0].0).collect();
+        self.firsts = SearchTree::of(&firsts);
+    }
+
+    /// What the prefixes come to.
+    fn segments(&self) -> Vec<(K, Owner<V>)> {
+        let mut segments = Vec::from([(K::ZERO, None)]);
+        // Those that hold the place that is looked at, each around the next.
+        let mut open: Vec<(K, u8, &V)> = Vec::new();
+        for (&(key, length), value) in &self.prefixes {
+            while open.last().is_some_and(|(o, l, _)| o.common(key) < *l) {
+                close(&mut open, &mut segments);
             }
+            open.push((key, length, value));
+            begin(&mut segments, key, &open);
         }
-        self.make_index(self.firsts_of_leaves());
+        while !open.is_empty() {
+            close(&mut open, &mut segments);
+        }
+        segments
     }
 
-    fn retain(&mut self, keep: &mut impl FnMut(&Prefix, &mut V) -> bool) {
-        for (prefix, mut value) in self.take() {
-            if keep(&prefix, &mut value) {
-                self.append(K::of(prefix.address()), prefix.length(), value);
+    /// The longest prefix around another, which need not be there, and its value.
+    fn around(&self, key: K, length: u8) -> Owner<V> {
+        let mut end = (key, length);
+        loop {
+            // It stands before, and so does all that is inside of it.
+            let (&(first, found), value) = self.prefixes.range(..end).next_back()?;
+            let common = first.common(key);
+            if common >= found {
+                return Some((found, value.clone()));
             }
-        }
-        self.make_index(self.firsts_of_leaves());
-    }
-
-    /// Takes everything out, in order.
-    fn take(&mut self) -> impl Iterator<Item = (Prefix, V)> + use<K, V> {
-        let mut old = core::mem::replace(self, Family::new());
-        old.order.into_iter().flat_map(move |leaf| {
-            let leaf = core::mem::replace(&mut old.leaves[leaf as usize], Leaf::new());
-            let prefixes = leaf.keys.into_iter().zip(leaf.lengths);
-            let items = prefixes.zip(leaf.values);
-            items.filter_map(|((key, length), value)| {
-                Some((Prefix::assume(key.address(), length), value?))
-            })
-        })
-    }
-
-    /// Adds a prefix behind all others, but not to the index.
-    fn append(&mut self, key: K, length: u8, value: V) {
-        let last = self.order.len().saturating_sub(1);
-        let end = self.leaf(last).map_or(0, |leaf| usize::from(leaf.len));
-        let mut place = Place {
-            leaf: last,
-            at: end,
-        };
-        let covers = self.covers_at(place, key);
-        if self.order.is_empty() || end >= FILL {
-            place = Place {
-                leaf: self.order.len(),
-                at: 0,
-            };
-            self.add(place.leaf, Leaf::new());
-        }
-        let leaf = self.leaf_mut(place.leaf);
-        leaf.insert(place.at, key, length, covers, value);
-        self.len += 1;
-    }
-
-    /// Puts a leaf into the order.
-    fn add(&mut self, place: usize, leaf: Leaf<K, V>) {
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.leaves[number as usize] = leaf;
-                number
-            }
-            None => {
-                self.leaves.push(leaf);
-                self.leaves.len() as u32 - 1
-            }
-        };
-        self.order.insert(place, number);
-    }
-
-    /// Makes two leaves of one; returns where a place in it is now.
-    fn split(&mut self, place: Place) -> Place {
-        let upper = self.leaf_mut(place.leaf).split();
-        let half = usize::from(self.leaf_mut(place.leaf).len);
-        let mut firsts = self.firsts();
-        firsts.insert(place.leaf + 1, upper.keys[0]);
-        self.add(place.leaf + 1, upper);
-        self.make_index(firsts);
-        match place.at.checked_sub(half) {
-            // The end of the lower one is before the begin of the upper one.
-            None | Some(0) => place,
-            Some(at) => Place {
-                leaf: place.leaf + 1,
-                at,
-            },
+            // None that is longer than what they have in common holds both.
+            end = (key & K::mask(common), common + 1);
         }
     }
 
-    /// The first key of each leaf, as the index knows them.
-    fn firsts(&self) -> Vec<K> {
-        let nodes = self.index.first().map_or(&[][..], Vec::as_slice);
-        let keys = nodes.as_flattened().iter().copied();
-        keys.take(self.order.len()).collect()
-    }
-
-    /// The same, as the leaves are.
-    fn firsts_of_leaves(&self) -> Vec<K> {
-        let leaves = self.order.iter().map(|leaf| &self.leaves[*leaf as usize]);
-        leaves.map(|leaf| leaf.keys[0]).collect()
-    }
-
-    /// Makes the index of the first key of each leaf.
-    fn make_index(&mut self, firsts: Vec<K>) {
-        self.index.clear();
-        let mut keys = firsts;
-        while !keys.is_empty() {
-            let nodes = keys.chunks(NODE).map(|keys| {
-                let mut node = [K::MAX; NODE];
-                node[..keys.len()].copy_from_slice(keys);
-                node
-            });
-            let nodes: Vec<[K; NODE]> = nodes.collect();
-            keys = match nodes.len() {
-                1 => Vec::new(),
-                _ => nodes.iter().map(|node| node[0]).collect(),
-            };
-            self.index.push(nodes);
-        }
-    }
-
-    /// Tells the index that a leaf begins with another key.
-    fn rename(&mut self, mut place: usize, key: K) {
-        for level in &mut self.index {
-            level[place / NODE][place % NODE] = key;
-            if !place.is_multiple_of(NODE) {
+    /// Gives those segments of a prefix away whose owner's length is asked for.
+    fn give(&mut self, (key, length): (K, u8), is: impl Fn(Option<u8>) -> bool, owner: Owner<V>) {
+        let from = self.holding(key).leaf;
+        let is_behind = |leaf: &Leaf<K, V>| leaf.keys[0] > key && leaf.keys[0].common(key) < length;
+        for leaf in self.leaves[from..].iter_mut() {
+            if is_behind(leaf) {
                 return;
             }
-            place /= NODE;
-        }
-    }
-
-    /// The last leaf that begins at or before a key.
-    #[inline]
-    fn last_from(&self, key: K) -> Option<usize> {
-        let mut at = 0;
-        for level in self.index.iter().rev() {
-            // A key that is full of ones is not below what is not used of a node.
-            let node = at.min(level.len() - 1);
-            at = node * NODE + key.count(&level[node]).checked_sub(1)?;
-        }
-        Some(at.min(self.order.len().checked_sub(1)?))
-    }
-
-    #[inline]
-    fn leaf(&self, place: usize) -> Option<&Leaf<K, V>> {
-        self.leaves.get(*self.order.get(place)? as usize)
-    }
-
-    fn leaf_mut(&mut self, place: usize) -> &mut Leaf<K, V> {
-        &mut self.leaves[self.order[place] as usize]
-    }
-
-    /// The lengths of all that cover a prefix at `place`: in sorted order its predecessor, and
-    /// those that cover that one, as far as they hold the key.
-    fn covers_at(&self, place: Place, key: K) -> K {
-        // Only before all others a place is the first of its leaf.
-        let before = place.at.checked_sub(1);
-        let Some((before, leaf)) = before.zip(self.leaf(place.leaf)) else {
-            return K::NONE;
-        };
-        let common = (leaf.keys[before] ^ key).leading_zeros();
-        (leaf.covers[before] | K::only(leaf.lengths[before])) & K::up_to(common)
-    }
-
-    /// Changes what they know of all that a prefix covers, which follow `place`.
-    fn tell_covered(&mut self, place: Place, key: K, length: u8, change: impl Fn(K) -> K) {
-        let mut from = place.at;
-        for leaf in &self.order[place.leaf..] {
-            let leaf = &mut self.leaves[*leaf as usize];
-            for at in from..usize::from(leaf.len) {
-                if !leaf.keys[at].agrees(key, length) {
-                    return;
+            for at in 0..usize::from(leaf.len) {
+                if leaf.keys[at].common(key) >= length && is(leaf.length(at)) {
+                    leaf.set(at, owner.clone());
                 }
-                leaf.covers[at] = change(leaf.covers[at]);
             }
-            from = 0;
         }
     }
 
-    fn get(&self, prefix: &Prefix) -> Option<&V> {
-        let place = self.find(K::of(prefix.address()), prefix.length()).ok()?;
-        self.leaf(place.leaf)?.values[place.at].as_ref()
-    }
-
-    fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut V> {
-        let place = self.find(K::of(prefix.address()), prefix.length()).ok()?;
-        self.leaf_mut(place.leaf).values[place.at].as_mut()
-    }
-
-    /// Where a prefix stands, or would.
-    fn find(&self, key: K, length: u8) -> Result<Place, Place> {
-        let mut place = self.last_from(key).unwrap_or(0);
-        // Several may begin with the key.
-        let begins_behind = |leaf: &Leaf<K, V>| (leaf.keys[0], leaf.lengths[0]) > (key, length);
-        while place > 0 && self.leaf(place).is_some_and(begins_behind) {
-            place -= 1;
+    /// Has a segment begin at a key.
+    fn begin_at(&mut self, key: K) {
+        if self.leaves.is_empty() {
+            self.leaves.push(Leaf::of(&[(K::ZERO, None)]));
+            self.firsts = SearchTree::of(&[K::ZERO]);
         }
-        let found = self
-            .leaf(place)
-            .map_or(Err(0), |leaf| leaf.find(key, length));
-        let at = |at| Place { leaf: place, at };
-        found.map(at).map_err(at)
+        let Place { mut leaf, mut at } = self.holding(key);
+        if self.leaves[leaf].keys[at] == key {
+            return;
+        }
+        let lower = &mut self.leaves[leaf];
+        if lower.is_full() {
+            let upper = lower.split();
+            let half = usize::from(lower.len);
+            self.firsts.insert(leaf + 1, upper.keys[0]);
+            self.leaves.insert(leaf + 1, upper);
+            if at >= half {
+                (leaf, at) = (leaf + 1, at - half);
+            }
+        }
+        let leaf = &mut self.leaves[leaf];
+        leaf.insert(at + 1, key, leaf.owner(at));
+    }
+
+    /// Makes one of the segment that begins at a key and the one before, if both belong to the same.
+    fn join_at(&mut self, key: K) {
+        let place = self.holding(key);
+        let last = |leaf: usize| usize::from(self.leaves[leaf].len) - 1;
+        let before = match (place.leaf.checked_sub(1), place.at.checked_sub(1)) {
+            (_, Some(at)) => Place { at, ..place },
+            (Some(leaf), None) => Place {
+                leaf,
+                at: last(leaf),
+            },
+            (None, None) => return,
+        };
+        if self.owning(before) != self.owning(place) {
+            return;
+        }
+        let leaf = &mut self.leaves[place.leaf];
+        leaf.remove(place.at);
+        if leaf.len == 0 {
+            self.leaves.remove(place.leaf);
+            self.firsts.remove(place.leaf);
+        } else if place.at == 0 {
+            self.firsts.set(place.leaf, leaf.keys[0]);
+        }
+    }
+
+    /// The prefix that a segment belongs to.
+    fn owning(&self, place: Place) -> Option<(K, u8)> {
+        let leaf = &self.leaves[place.leaf];
+        let length = leaf.length(place.at)?;
+        Some((leaf.keys[place.at] & K::mask(length), length))
+    }
+
+    /// The segment that holds a key. There must be some.
+    fn holding(&self, key: K) -> Place {
+        let leaf = self.firsts.last_from(key).unwrap_or(0);
+        let at = self.leaves[leaf].holding(key).unwrap_or(0);
+        Place { leaf, at }
     }
 
     fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
-        let leaves = self.order.iter().map(|leaf| &self.leaves[*leaf as usize]);
-        leaves.flat_map(|leaf| (0..usize::from(leaf.len)).filter_map(|at| leaf.entry(at)))
+        let prefixes = self.prefixes.iter();
+        prefixes.map(|(&(key, length), value)| (Prefix::assume(key.address(), length), value))
+    }
+}
+
+/// The next segment, which belongs to the innermost of those that are open.
+fn begin<K: Number, V: Clone>(segments: &mut Vec<(K, Owner<V>)>, key: K, open: &[(K, u8, &V)]) {
+    let owner = open
+        .last()
+        .map(|(_, length, value)| (*length, V::clone(value)));
+    match segments.last_mut() {
+        // Nothing was left of the one before.
+        Some(last) if last.0 == key => last.1 = owner,
+        _ => segments.push((key, owner)),
+    }
+}
+
+/// The end of the innermost of those that are open, and the next segment behind it.
+fn close<K: Number, V: Clone>(open: &mut Vec<(K, u8, &V)>, segments: &mut Vec<(K, Owner<V>)>) {
+    let behind = open.pop().and_then(|(key, length, _)| key.behind(length));
+    if let Some(behind) = behind {
+        begin(segments, behind, open);
     }
 }
 
@@ -507,6 +401,24 @@ mod tests {
         Ok(())
     }
 
+    impl<K: Number + core::fmt::Debug, V: Clone + PartialEq + core::fmt::Debug> Family<K, V> {
+        /// That changes have come to what the prefixes come to.
+        fn check(&self) -> Result<(), TestCaseError> {
+            let leaves = self.leaves.iter();
+            let segments = leaves.flat_map(|leaf| {
+                (0..usize::from(leaf.len)).map(|at| (leaf.keys[at], leaf.owner(at)))
+            });
+            let segments: Vec<(K, Owner<V>)> = segments.collect();
+            // The first is left when all prefixes are gone.
+            if !segments.is_empty() {
+                prop_assert_eq!(segments, self.segments());
+            }
+            let firsts: Vec<K> = self.leaves.iter().map(|leaf| leaf.keys[0]).collect();
+            prop_assert_eq!(&self.firsts, &SearchTree::of(&firsts));
+            Ok(())
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -523,15 +435,12 @@ mod tests {
                     prop_assert_eq!(map.remove(&prefix), naive.remove(&prefix));
                 }
                 prop_assert_eq!(map.get(&prefix).is_some(), inserts);
+                map.v4.check()?;
+                map.v6.check()?;
             }
             prop_assert_eq!(map.len(), naive.0.len());
             for address in &addresses {
                 check(&map, &naive, *address)?;
-            }
-            map.retain(|_, value| *value % 2 == 0);
-            naive.0.retain(|(_, value)| value % 2 == 0);
-            for address in addresses {
-                check(&map, &naive, address)?;
             }
         }
 

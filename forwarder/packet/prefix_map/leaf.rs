@@ -1,71 +1,95 @@
-//! Prefixes that follow each other, with all that a look-up wants to know of them side by side.
+//! Segments that follow each other, with all that a look-up wants to know of them side by side.
 
-use core::cmp::Ordering;
+use alloc::vec::Vec;
 
-use super::key::Key;
 use crate::Prefix;
+use crate::number::Number;
 
-/// Most prefixes of a leaf: what a change moves at most, and what a look-up looks at. One that is full
+/// Most segments of a leaf: what a change moves at most, and what a look-up looks at. One that is full
 /// becomes two. In tests few, so that small maps have many.
 pub(super) const LEAF: usize = if cfg!(test) { 4 } else { 16 };
-/// Prefixes of a leaf that is made at once: room for changes is left.
-pub(super) const FILL: usize = LEAF / 4 * 3;
+/// Segments of a leaf that is made with many others: room for changes is left.
+pub(super) const FILL: usize = LEAF - LEAF.div_ceil(8);
 
-/// Some prefixes; place for place, four columns. None in the order is empty.
+/// Whose a segment is: the length of the prefix, and its value; nobody's if there is none.
+pub(super) type Owner<V> = Option<(u8, V)>;
+
+/// Some segments; place for place, three columns. None in the order is empty.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Leaf<K, V> {
-    /// What is not used is full of ones.
+    /// Where each begins. What is not used is full of ones.
     pub(super) keys: [K; LEAF],
-    /// The lengths of the other prefixes that cover this one.
-    pub(super) covers: [K; LEAF],
-    pub(super) lengths: [u8; LEAF],
+    lengths: [u8; LEAF],
     pub(super) len: u8,
-    pub(super) values: [Option<V>; LEAF],
+    values: [Option<V>; LEAF],
 }
 
-impl<K: Key, V> Leaf<K, V> {
-    pub(super) fn new() -> Leaf<K, V> {
-        Leaf {
+impl<K: Number, V: Clone> Leaf<K, V> {
+    pub(super) fn of(segments: &[(K, Owner<V>)]) -> Leaf<K, V> {
+        let mut leaf = Leaf {
             keys: [K::MAX; LEAF],
-            covers: [K::NONE; LEAF],
             lengths: [0; LEAF],
             len: 0,
             values: [const { None }; LEAF],
+        };
+        for (at, (key, owner)) in segments.iter().enumerate() {
+            leaf.insert(at, *key, owner.clone());
         }
+        leaf
     }
 
-    /// How many keys are not greater.
+    /// The segment that holds a key, which must not be before the first.
     #[inline]
-    pub(super) fn count(&self, key: K) -> usize {
+    pub(super) fn holding(&self, key: K) -> Option<usize> {
         // What is not used is no key.
-        key.count(&self.keys).min(usize::from(self.len))
+        let count = key.count(&self.keys).min(usize::from(self.len));
+        count.checked_sub(1)
+    }
+
+    /// The prefix that a segment belongs to, and its value.
+    #[inline]
+    pub(super) fn entry(&self, at: usize) -> Option<(Prefix, &V)> {
+        let (value, length) = (self.values.get(at)?.as_ref()?, self.lengths[at]);
+        let first = self.keys[at] & K::mask(length);
+        Some((Prefix::assume(first.address(), length), value))
+    }
+
+    pub(super) fn owner(&self, at: usize) -> Owner<V> {
+        Some((self.lengths[at], self.values[at].clone()?))
+    }
+
+    /// The length of the prefix that a segment belongs to.
+    pub(super) fn length(&self, at: usize) -> Option<u8> {
+        self.values[at].as_ref().map(|_| self.lengths[at])
+    }
+
+    pub(super) fn set(&mut self, at: usize, owner: Owner<V>) {
+        (self.lengths[at], self.values[at]) = match owner {
+            Some((length, value)) => (length, Some(value)),
+            None => (0, None),
+        };
     }
 
     /// What follows makes room. There must be some.
-    pub(super) fn insert(&mut self, at: usize, key: K, length: u8, covers: K, value: V) {
+    pub(super) fn insert(&mut self, at: usize, key: K, owner: Owner<V>) {
         let end = usize::from(self.len);
         self.keys.copy_within(at..end, at + 1);
-        self.covers.copy_within(at..end, at + 1);
         self.lengths.copy_within(at..end, at + 1);
         self.values[at..=end].rotate_right(1);
         self.keys[at] = key;
-        self.covers[at] = covers;
-        self.lengths[at] = length;
-        self.values[at] = Some(value);
+        self.set(at, owner);
         self.len += 1;
     }
 
-    pub(super) fn remove(&mut self, at: usize) -> Option<V> {
+    pub(super) fn remove(&mut self, at: usize) {
         let end = usize::from(self.len);
-        let value = self.values[at].take();
         self.values[at..end].rotate_left(1);
+        self.values[end - 1] = None;
         self.keys.copy_within(at + 1..end, at);
-        self.covers.copy_within(at + 1..end, at);
         self.lengths.copy_within(at + 1..end, at);
         self.keys[end - 1] = K::MAX;
         self.len -= 1;
-        value
     }
 
     /// Whether nothing can be put in.
@@ -76,34 +100,12 @@ impl<K: Key, V> Leaf<K, V> {
     /// Gives its upper half away.
     pub(super) fn split(&mut self) -> Leaf<K, V> {
         let (half, end) = (usize::from(self.len) / 2, usize::from(self.len));
-        let mut upper = Leaf::new();
-        for at in half..end {
-            if let Some(value) = self.values[at].take() {
-                let (key, covers) = (self.keys[at], self.covers[at]);
-                upper.insert(at - half, key, self.lengths[at], covers, value);
-            }
+        let upper: Vec<_> = (half..end)
+            .map(|at| (self.keys[at], self.owner(at)))
+            .collect();
+        for at in (half..end).rev() {
+            self.remove(at);
         }
-        self.keys[half..].fill(K::MAX);
-        self.len = half as u8;
-        upper
-    }
-
-    pub(super) fn find(&self, key: K, length: u8) -> Result<usize, usize> {
-        let keys = &self.keys[..usize::from(self.len)];
-        let mut at = keys.partition_point(|&k| k < key);
-        while keys.get(at) == Some(&key) {
-            match self.lengths[at].cmp(&length) {
-                Ordering::Less => at += 1,
-                Ordering::Equal => return Ok(at),
-                Ordering::Greater => break,
-            }
-        }
-        Err(at)
-    }
-
-    #[inline]
-    pub(super) fn entry(&self, at: usize) -> Option<(Prefix, &V)> {
-        let prefix = Prefix::assume(self.keys[at].address(), self.lengths[at]);
-        Some((prefix, self.values[at].as_ref()?))
+        Leaf::of(&upper)
     }
 }
