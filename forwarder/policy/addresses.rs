@@ -2,12 +2,15 @@
 
 use alloc::vec::Vec;
 
-use packet::{Address, Prefix};
+use packet::{Address, Prefix, SearchTree};
 
-/// Addresses as disjoint ranges in ascending order, both ends included. However many prefixes it
-/// came from, a look-up is one binary search.
+/// Addresses as disjoint ranges, by their borders: the first address of one, the first behind it, the
+/// first of the next, and so on. However many prefixes they came from, a look-up is one search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Addresses(Vec<(u128, u128)>);
+pub(crate) struct Addresses {
+    v4: SearchTree<u32>,
+    v6: SearchTree<u128>,
+}
 
 /// Where IPv4 addresses stand among the sixteen-byte ones (RFC 4291 §2.5.5.2).
 const V4: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
@@ -23,15 +26,34 @@ impl Addresses {
             }
             ranges.append(&mut left);
         }
-        Addresses(merged(ranges))
+        let is_v4 = |range: &(u128, u128)| (V4.0..=V4.1).contains(&range.0);
+        let (v4, v6) = ranges.into_iter().partition(is_v4);
+        // The border behind the last of all addresses is none.
+        let v4 = borders(v4).filter_map(|border| u32::try_from(border - V4.0).ok());
+        Addresses {
+            v4: SearchTree::of(&v4.collect::<Vec<u32>>()),
+            v6: SearchTree::of(&borders(v6).collect::<Vec<u128>>()),
+        }
     }
 
     #[inline]
     pub(crate) fn contains(&self, address: Address) -> bool {
         let number = u128::from_be_bytes(*address.octets());
-        let behind = self.0.partition_point(|&(first, _)| first <= number);
-        behind > 0 && self.0[behind - 1].1 >= number
+        let border = if address.is_v4() {
+            self.v4.last_from(number as u32)
+        } else {
+            self.v6.last_from(number)
+        };
+        // What begins at each second border is no range.
+        border.is_some_and(|border| border.is_multiple_of(2))
     }
+}
+
+/// The borders of the ranges that some come to.
+fn borders(ranges: Vec<(u128, u128)>) -> impl Iterator<Item = u128> {
+    let ranges = merged(ranges).into_iter();
+    let borders = ranges.flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
+    borders.flatten()
 }
 
 /// An IPv6 prefix never holds an IPv4 address, although `::/0` spans their place.
@@ -132,6 +154,24 @@ mod tests {
                 six.contains(address(text)) && !four.contains(address(text)),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn ranges_reach_to_both_ends_of_a_family() {
+        let prefixes = ["0.0.0.0/32", "255.255.255.254/31", "::/128", "ffff::/16"].map(prefix);
+        let set = Addresses::of(prefixes.iter().map(|prefix| (prefix, [].as_slice())));
+        for (text, is) in [
+            ("0.0.0.0", true),
+            ("0.0.0.1", false),
+            ("255.255.255.253", false),
+            ("255.255.255.255", true),
+            ("::", true),
+            ("::1", false),
+            ("fffe:ffff::", false),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", true),
+        ] {
+            assert_eq!(set.contains(address(text)), is, "{text}");
         }
     }
 
