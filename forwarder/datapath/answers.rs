@@ -60,7 +60,7 @@ impl Answers {
         self.resets.tokens += 1;
     }
 
-    /// The reset that answers a segment of a connection that was ended; `None` where the RFCs forbid
+    /// The reset that answers a segment of a connection that is none, or none any more; `None` where the RFCs forbid
     /// one, the limit is reached, or no buffer is free.
     pub(crate) fn refuse(
         &mut self,

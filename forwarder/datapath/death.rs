@@ -10,13 +10,13 @@
 
 use core::time::Duration;
 
-use packet::{Kind, Now, Time, protocol};
+use packet::{Header, Kind, Now, Packet, Time, protocol};
 
 use crate::answers::{Answers, end};
 use crate::conversation::{Conversation, Role, Stage};
 use crate::flow_table::FlowTable;
 use crate::pass::Pass;
-use crate::{Outbox, Reason, Route, Snapshot};
+use crate::{Outbox, Reason, Route, Side, Snapshot};
 
 /// Slots that are looked at in one breath: some 0.2 ms, as much as a breath takes for packets.
 const SHARE: usize = 1_024;
@@ -136,6 +136,37 @@ impl Pass<'_> {
     /// Whether nothing cuts a flow but that its backend is dead. One that a policy has cut hears nothing.
     pub(crate) fn might_go_on(&self, old: &Conversation, kind: Kind) -> bool {
         old.cut.is_none() || self.still_allowed(old, kind).is_some()
+    }
+
+    /// Drops a segment, going out, of a connection to a service that is dead or not known, and resets
+    /// its client.
+    ///
+    /// Not known is a connection whose flow had to make room, or whose worker was made anew, or that
+    /// has ended long ago; it cannot be translated any more, so its client would only wait for minutes.
+    #[cold]
+    pub(crate) fn break_off(&mut self, segment: Packet, reason: Reason) {
+        let may_hear = reason == Reason::BackendGone || self.hears_of_a_new_one(segment.header());
+        let reset = match may_hear {
+            true => self.answers.refuse(self.now, &segment, self.out),
+            false => None,
+        };
+        self.out.drop(segment, reason);
+        if let Some(reset) = reset {
+            self.out.to_pods(reset);
+        }
+    }
+
+    /// Whether a SYN in the place of a segment would be let out of here, or be told that there is no
+    /// backend, which needs no policy.
+    ///
+    /// Nothing is known of an unknown connection but its ends, so it is asked what would be asked of a
+    /// new one: whoever may not begin it hears nothing of it either, and nobody can learn more by such
+    /// segments than by SYNs. What the backend's own policies say is judged where that is; the reset
+    /// depends on no backend, and so says nothing of one. It goes to an address of ours, from which the
+    /// segment was proven to come, it is no longer than the segment, and there are so many a second.
+    fn hears_of_a_new_one(&self, header: &Header) -> bool {
+        let judged = self.judge_alone(header, Side::Out);
+        matches!(judged, Ok(()) | Err(Reason::NoBackend))
     }
 }
 

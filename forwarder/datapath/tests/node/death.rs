@@ -1,7 +1,7 @@
 //! When a backend dies: who talks with it through a service is told, and nobody else is.
 
 mod datagrams;
-
+mod forgotten;
 mod walk;
 
 use std::net::IpAddr;
