@@ -8,9 +8,11 @@
 //! chosen any more lives on, and so does one that goes to a pod directly: there nobody else could serve
 //! it.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use packet::{Header, Kind, Now, Packet, Time, protocol};
+use policy::Endpoint;
 
 use crate::answers::{Answers, end};
 use crate::conversation::{Conversation, Role, Stage};
@@ -170,8 +172,8 @@ impl Pass<'_> {
     }
 }
 
-/// Whether the backend of a flow may live: it is not known dead. A flow that has none goes to who lives
-/// or does not.
+/// Whether the backend of a flow may live: it is not known dead, and nobody else is known to have its
+/// address. A flow that has none goes to who lives or does not.
 pub(crate) fn lives(snapshot: &Snapshot, conversation: &Conversation) -> bool {
     let Some((address, port)) = conversation.frontend else {
         return true;
@@ -181,11 +183,17 @@ pub(crate) fn lives(snapshot: &Snapshot, conversation: &Conversation) -> bool {
         port,
         protocol: conversation.forward.flow.protocol,
     };
-    let (backend, backend_port) = conversation.destination;
+    let (address, port) = conversation.destination;
     let service = snapshot.services.find(&frontend);
-    service
-        .and_then(|service| service.backend(backend, backend_port))
-        .map_or(snapshot.endpoint(backend).is_some(), |backend| {
-            backend.healthy
-        })
+    if let Some(backend) = service.and_then(|service| service.backend(address, port)) {
+        return backend.healthy;
+    }
+    // Whoever has the address now with another identity is another pod, or the same one with other
+    // labels; nobody can tell. What that costs of a connection is nothing: its next segment would end
+    // it in either case (`Pass::enter`), and until then its client only waits. Datagrams go to another
+    // backend with the next one anyway, and answers that are under way from a pod with other labels
+    // still arrive: to tell their client that nobody is there would be the greater mistake.
+    let is_tcp = frontend.protocol == protocol::TCP;
+    let is_it = |owner: &Arc<Endpoint>| !is_tcp || owner.identity == conversation.peer;
+    snapshot.endpoint(address).is_some_and(is_it)
 }

@@ -82,3 +82,17 @@ fn errors_about_datagrams_are_as_seldom_as_all_others() {
     breathe(&mut world);
     assert_eq!(world.delivered(1).len(), 50);
 }
+
+#[test]
+fn who_waits_for_a_pod_with_other_labels_still_hears_from_it() {
+    let ends = both()[V4];
+    let mut world = with_backends(&[(2, 1, true)]);
+    ask_and_answer(&mut world, &ends);
+    world.others = vec![(2, 1)];
+    publish(&mut world, &[(1, 2, true)]);
+    breathe(&mut world);
+    assert!(world.delivered(1).is_empty());
+    world.send(2, &datagram(ends.backend, ends.client));
+    let [answer] = world.delivered(1).try_into().expect("one answer");
+    assert_eq!(world::read(&answer).flow.source.v4(), Some(SERVICE));
+}
