@@ -108,8 +108,7 @@ fn look_at(
     let told = match flow.protocol {
         protocol::TCP => {
             records.cut(conversation, Reason::BackendGone, None, snapshot.epoch);
-            conversation.cut = Some(Reason::BackendGone);
-            conversation.told_end = true;
+            conversation.cut_off(Reason::BackendGone, now.time);
             // What has passed here, the client has got, or it says otherwise.
             let expected = conversation.under_way[Role::Reply as usize].next();
             is_here

@@ -321,12 +321,11 @@ impl Pass<'_> {
         if let Err(reason) = judged
             && !matches!(reason, Reason::FlowTableFull | Reason::FlowClash)
         {
-            let cut = Conversation {
-                cut: Some(reason),
+            let mut cut = Conversation {
                 epoch: self.snapshot.epoch,
-                told_end: true,
                 ..old
             };
+            cut.cut_off(reason, self.now.time);
             // Without room it is only forgotten, as before it was known.
             let _ = self.flows.insert(cut, self.now.time);
         }

@@ -94,3 +94,30 @@ fn who_makes_up_connections_is_answered_so_often_and_no_more() {
     }
     assert_eq!(told, 1_000);
 }
+
+#[test]
+fn a_connection_that_was_reset_is_soon_forgotten_and_neither_passes_nor_hangs_before_or_after() {
+    let ends = both()[V4];
+    let data = asks(&ends, ACK, 111, 5_031);
+    for (silent, walks) in [(0, true), (0, false), (3_000, true)] {
+        let mut world = with_backends(GOES_TO_2);
+        talk(&mut world, &ends);
+        world.now.time = world.now.time + Duration::from_secs(silent);
+        publish(&mut world, &[(2, 1, false), (1, 2, true)]);
+        if walks {
+            breathe(&mut world);
+            heard(&mut world);
+        }
+        for (later, reason) in [
+            (0, Reason::BackendGone),
+            (235, Reason::BackendGone),
+            (10, Reason::NoFlowForService),
+        ] {
+            world.now.time = world.now.time + Duration::from_secs(later);
+            let before = world.drops(1, reason);
+            assert_eq!(reply(&mut world, data, b"more"), [reset(&ends, 5_031)]);
+            assert_eq!(world.drops(1, reason), before + 1, "{later} s later");
+        }
+        assert_eq!(world.hosts[0].forwarder.flows(), 0);
+    }
+}
