@@ -25,6 +25,8 @@ const RESETS: Limit = Limit {
 #[derive(Debug)]
 pub(crate) struct Answers {
     errors: Bucket,
+    /// Of those that tell of dead backends: many of one moment, which leave the others theirs.
+    deaths: Bucket,
     resets: Bucket,
 }
 
@@ -32,6 +34,7 @@ impl Answers {
     pub(crate) fn new() -> Answers {
         Answers {
             errors: Bucket::full(ERRORS),
+            deaths: Bucket::full(ERRORS),
             resets: Bucket::full(RESETS),
         }
     }
@@ -84,7 +87,7 @@ impl Answers {
         flow: &Flow,
         out: &mut Outbox,
     ) -> Option<Packet> {
-        if !self.errors.take(now.time) {
+        if !self.deaths.take(now.time) {
             return None;
         }
         let datagram = write(out, |buf| empty_datagram(flow, buf))?;
