@@ -71,12 +71,10 @@ impl Answers {
         segment: &Packet,
         out: &mut Outbox,
     ) -> Option<Packet> {
-        let buf = write(out, |buf| reset_for(segment, buf))?;
         if !self.resets.take(now.time) {
-            out.tunnel.arena.put(buf);
             return None;
         }
-        originate(buf, out)
+        originate(write(out, |buf| reset_for(segment, buf))?, out)
     }
 
     /// The ICMP error that says to the source of `flow`, which has sent datagrams, that nobody is at
