@@ -25,6 +25,8 @@ const RESETS: Limit = Limit {
 #[derive(Debug)]
 pub(crate) struct Answers {
     errors: Bucket,
+    /// Of those that tell of dead backends: many of one moment, which leave the others theirs.
+    deaths: Bucket,
     resets: Bucket,
 }
 
@@ -32,6 +34,7 @@ impl Answers {
     pub(crate) fn new() -> Answers {
         Answers {
             errors: Bucket::full(ERRORS),
+            deaths: Bucket::full(ERRORS),
             resets: Bucket::full(RESETS),
         }
     }
@@ -60,7 +63,7 @@ impl Answers {
         self.resets.tokens += 1;
     }
 
-    /// The reset that answers a segment of a connection that was ended; `None` where the RFCs forbid
+    /// The reset that answers a segment of a connection that is none, or none any more; `None` where the RFCs forbid
     /// one, the limit is reached, or no buffer is free.
     pub(crate) fn refuse(
         &mut self,
@@ -68,12 +71,10 @@ impl Answers {
         segment: &Packet,
         out: &mut Outbox,
     ) -> Option<Packet> {
-        let buf = write(out, |buf| reset_for(segment, buf))?;
         if !self.resets.take(now.time) {
-            out.tunnel.arena.put(buf);
             return None;
         }
-        originate(buf, out)
+        originate(write(out, |buf| reset_for(segment, buf))?, out)
     }
 
     /// The ICMP error that says to the source of `flow`, which has sent datagrams, that nobody is at
@@ -84,7 +85,7 @@ impl Answers {
         flow: &Flow,
         out: &mut Outbox,
     ) -> Option<Packet> {
-        if !self.errors.take(now.time) {
+        if !self.deaths.take(now.time) {
             return None;
         }
         let datagram = write(out, |buf| empty_datagram(flow, buf))?;

@@ -156,6 +156,17 @@ impl Conversation {
         }
     }
 
+    /// A change has cut it, which has been told. What its client hears by resets is over for good, and
+    /// needs its place no longer than what TCP has ended; anything else may be allowed again.
+    pub(crate) fn cut_off(&mut self, reason: Reason, now: Time) {
+        self.cut = Some(reason);
+        self.told_end = true;
+        if reason == Reason::BackendGone {
+            self.stage = Stage::Closing;
+            self.last_seen = now;
+        }
+    }
+
     /// Whether TCP has ended it, and nothing more came: its end is to be told, although late segments
     /// are still its own for a while.
     pub(crate) fn is_done(&self, now: Time) -> bool {

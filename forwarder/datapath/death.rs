@@ -8,15 +8,17 @@
 //! chosen any more lives on, and so does one that goes to a pod directly: there nobody else could serve
 //! it.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
-use packet::{Kind, Now, Time, protocol};
+use packet::{Header, Kind, Now, Packet, Time, protocol};
+use policy::Endpoint;
 
 use crate::answers::{Answers, end};
 use crate::conversation::{Conversation, Role, Stage};
 use crate::flow_table::FlowTable;
 use crate::pass::Pass;
-use crate::{Outbox, Reason, Route, Snapshot};
+use crate::{Outbox, Reason, Route, Side, Snapshot};
 
 /// Slots that are looked at in one breath: some 0.2 ms, as much as a breath takes for packets.
 const SHARE: usize = 1_024;
@@ -106,8 +108,7 @@ fn look_at(
     let told = match flow.protocol {
         protocol::TCP => {
             records.cut(conversation, Reason::BackendGone, None, snapshot.epoch);
-            conversation.cut = Some(Reason::BackendGone);
-            conversation.told_end = true;
+            conversation.cut_off(Reason::BackendGone, now.time);
             // What has passed here, the client has got, or it says otherwise.
             let expected = conversation.under_way[Role::Reply as usize].next();
             is_here
@@ -137,10 +138,41 @@ impl Pass<'_> {
     pub(crate) fn might_go_on(&self, old: &Conversation, kind: Kind) -> bool {
         old.cut.is_none() || self.still_allowed(old, kind).is_some()
     }
+
+    /// Drops a segment, going out, of a connection to a service that is dead or not known, and resets
+    /// its client.
+    ///
+    /// Not known is a connection whose flow had to make room, or whose worker was made anew, or that
+    /// has ended long ago; it cannot be translated any more, so its client would only wait for minutes.
+    #[cold]
+    pub(crate) fn break_off(&mut self, segment: Packet, reason: Reason) {
+        let may_hear = reason == Reason::BackendGone || self.hears_of_a_new_one(segment.header());
+        let reset = match may_hear {
+            true => self.answers.refuse(self.now, &segment, self.out),
+            false => None,
+        };
+        self.out.drop(segment, reason);
+        if let Some(reset) = reset {
+            self.out.to_pods(reset);
+        }
+    }
+
+    /// Whether a SYN in the place of a segment would be let out of here, or be told that there is no
+    /// backend, which needs no policy.
+    ///
+    /// Nothing is known of an unknown connection but its ends, so it is asked what would be asked of a
+    /// new one: whoever may not begin it hears nothing of it either, and nobody can learn more by such
+    /// segments than by SYNs. What the backend's own policies say is judged where that is; the reset
+    /// depends on no backend, and so says nothing of one. It goes to an address of ours, from which the
+    /// segment was proven to come, it is no longer than the segment, and there are so many a second.
+    fn hears_of_a_new_one(&self, header: &Header) -> bool {
+        let judged = self.judge_alone(header, Side::Out);
+        matches!(judged, Ok(()) | Err(Reason::NoBackend))
+    }
 }
 
-/// Whether the backend of a flow may live: it is not known dead. A flow that has none goes to who lives
-/// or does not.
+/// Whether the backend of a flow may live: it is not known dead, and nobody else is known to have its
+/// address. A flow that has none goes to who lives or does not.
 pub(crate) fn lives(snapshot: &Snapshot, conversation: &Conversation) -> bool {
     let Some((address, port)) = conversation.frontend else {
         return true;
@@ -150,11 +182,17 @@ pub(crate) fn lives(snapshot: &Snapshot, conversation: &Conversation) -> bool {
         port,
         protocol: conversation.forward.flow.protocol,
     };
-    let (backend, backend_port) = conversation.destination;
+    let (address, port) = conversation.destination;
     let service = snapshot.services.find(&frontend);
-    service
-        .and_then(|service| service.backend(backend, backend_port))
-        .map_or(snapshot.endpoint(backend).is_some(), |backend| {
-            backend.healthy
-        })
+    if let Some(backend) = service.and_then(|service| service.backend(address, port)) {
+        return backend.healthy;
+    }
+    // Whoever has the address now with another identity is another pod, or the same one with other
+    // labels; nobody can tell. What that costs of a connection is nothing: its next segment would end
+    // it in either case (`Pass::enter`), and until then its client only waits. Datagrams go to another
+    // backend with the next one anyway, and answers that are under way from a pod with other labels
+    // still arrive: to tell their client that nobody is there would be the greater mistake.
+    let is_tcp = frontend.protocol == protocol::TCP;
+    let is_it = |owner: &Arc<Endpoint>| !is_tcp || owner.identity == conversation.peer;
+    snapshot.endpoint(address).is_some_and(is_it)
 }

@@ -233,14 +233,14 @@ impl Pass<'_> {
         Ok((slot, Role::Forward))
     }
 
-    /// Judges a packet by itself, whatever is known of its flow.
-    fn judge_alone(&self, header: &Header, side: Side) -> Result<(), Reason> {
+    /// Judges a packet by itself, as if it began a flow, whatever is known of that.
+    pub(crate) fn judge_alone(&self, header: &Header, side: Side) -> Result<(), Reason> {
         let inquiry = Inquiry {
             flow: header.flow,
             kind: header.kind,
             begins: true,
             pinned: None,
-            preferred: None,
+            preferred: self.given_lately(side, &header.flow),
         };
         self.snapshot.judge(side, &inquiry).verdict
     }
@@ -321,12 +321,11 @@ impl Pass<'_> {
         if let Err(reason) = judged
             && !matches!(reason, Reason::FlowTableFull | Reason::FlowClash)
         {
-            let cut = Conversation {
-                cut: Some(reason),
+            let mut cut = Conversation {
                 epoch: self.snapshot.epoch,
-                told_end: true,
                 ..old
             };
+            cut.cut_off(reason, self.now.time);
             // Without room it is only forgotten, as before it was known.
             let _ = self.flows.insert(cut, self.now.time);
         }
@@ -444,12 +443,8 @@ impl Pass<'_> {
     fn refuse(&mut self, packet: Packet, side: Side, reason: Reason) {
         match reason {
             // Only its client has a connection with the service.
-            Reason::BackendGone if side == Side::Out => {
-                let reset = self.answers.refuse(self.now, &packet, self.out);
-                self.out.drop(packet, reason);
-                if let Some(reset) = reset {
-                    self.out.to_pods(reset);
-                }
+            Reason::BackendGone | Reason::NoFlowForService if side == Side::Out => {
+                self.break_off(packet, reason);
             }
             Reason::NoBackend | Reason::NoServicePort => {
                 self.complain(packet, reason, Complaint::PortUnreachable);

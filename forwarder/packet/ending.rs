@@ -2,10 +2,11 @@
 //! (RFC 9293 §3.5.3), and the datagram that an ICMP error is about when its own is long gone. Whether
 //! and how often to say it is for who sends it.
 
+use crate::checksum::Sum;
 use crate::header::{Fragment, Kind, tcp_flag};
 use crate::icmp::may_be_answered;
 use crate::network::{network_length, write_network};
-use crate::{Buf, Flow, Packet, protocol};
+use crate::{Buf, Flow, Packet};
 
 /// Without options.
 const TCP_HEADER: usize = 20;
@@ -17,18 +18,9 @@ const UDP_HEADER: usize = 8;
 ///
 /// False, and `into` is empty, where the two ends are of two families.
 pub fn reset(flow: &Flow, sequence: u32, acknowledged: Option<u32>, into: &mut Buf) -> bool {
-    into.reset();
-    if flow.source.is_v4() != flow.destination.is_v4() {
+    let Some((tcp, pseudo)) = begin(flow, TCP_HEADER, into) else {
         return false;
-    }
-    let at = network_length(flow.source);
-    into.grow_back(at + TCP_HEADER);
-    let bytes = into.as_mut_slice();
-    let ends = (flow.source, flow.destination);
-    let (_, pseudo) = write_network(bytes, ends, protocol::TCP, 0);
-    let tcp = &mut bytes[at..];
-    tcp.fill(0);
-    write_ports(tcp, flow);
+    };
     tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
     tcp[8..12].copy_from_slice(&acknowledged.unwrap_or(0).to_be_bytes());
     tcp[12] = (TCP_HEADER / 4 * 16) as u8;
@@ -66,18 +58,9 @@ pub fn reset_for(segment: &Packet, into: &mut Buf) -> bool {
 ///
 /// False, and `into` is empty, where the two ends are of two families.
 pub fn empty_datagram(flow: &Flow, into: &mut Buf) -> bool {
-    into.reset();
-    if flow.source.is_v4() != flow.destination.is_v4() {
+    let Some((udp, pseudo)) = begin(flow, UDP_HEADER, into) else {
         return false;
-    }
-    let at = network_length(flow.source);
-    into.grow_back(at + UDP_HEADER);
-    let bytes = into.as_mut_slice();
-    let ends = (flow.source, flow.destination);
-    let (_, pseudo) = write_network(bytes, ends, protocol::UDP, 0);
-    let udp = &mut bytes[at..];
-    udp.fill(0);
-    write_ports(udp, flow);
+    };
     udp[5] = UDP_HEADER as u8;
     // Zero would say that there is none (RFC 768).
     let sum = match pseudo.bytes(udp).checksum() {
@@ -88,7 +71,20 @@ pub fn empty_datagram(flow: &Flow, into: &mut Buf) -> bool {
     true
 }
 
-fn write_ports(transport: &mut [u8], flow: &Flow) {
+/// Begins a packet of `flow` that is nothing but headers: the transport's, of `length` bytes, has its
+/// ports. With the sum of its pseudo-header.
+fn begin<'b>(flow: &Flow, length: usize, into: &'b mut Buf) -> Option<(&'b mut [u8], Sum)> {
+    into.reset();
+    if flow.source.is_v4() != flow.destination.is_v4() {
+        return None;
+    }
+    into.grow_back(network_length(flow.source) + length);
+    let bytes = into.as_mut_slice();
+    let ends = (flow.source, flow.destination);
+    let (at, pseudo) = write_network(bytes, ends, flow.protocol, 0);
+    let transport = &mut bytes[at..];
+    transport.fill(0);
     transport[..2].copy_from_slice(&flow.source_port.to_be_bytes());
     transport[2..4].copy_from_slice(&flow.destination_port.to_be_bytes());
+    Some((transport, pseudo))
 }

@@ -46,7 +46,7 @@ pub(crate) enum Way {
     WeDrop,
     /// The kernel answers the sender with an ICMP error of its own, and we do not.
     KernelAnswers,
-    /// We answer with an ICMP error, and the kernel does not.
+    /// We answer with an ICMP error or a reset, and the kernel does not.
     WeAnswer,
     /// The same packets, but the source of one is another.
     Source,

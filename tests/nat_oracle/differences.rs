@@ -24,6 +24,18 @@ pub(crate) const CONNECTIONS: &[Difference] = &[
               again goes on with what it finds, and policy judges it as any other",
     },
     Difference {
+        scripts: &[
+            "tcp: the middle of an unknown connection",
+            "tcp: the end of an unknown connection",
+            "tcp: to begin with: no flags",
+            "tcp: to begin with: FIN alone",
+        ],
+        family: BOTH,
+        ways: &[WeAnswer],
+        why: "through a service it cannot be taken up, since nobody knows its backend any more: we reset it \
+              (RFC 9293 §3.10.7.1), so that its client does not wait for minutes, and the kernel is silent",
+    },
+    Difference {
         scripts: &["*tcp: a segment size that nobody carries"],
         family: BOTH,
         ways: &[Contents],

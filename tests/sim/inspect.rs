@@ -93,6 +93,8 @@ pub struct Seen {
     pub stretch: Option<Stretch>,
     /// Whether it resets a connection.
     pub is_reset: bool,
+    /// Whether it opens one.
+    pub opens: bool,
 }
 
 /// Reads a packet of a kind that pods send; `None` for any other.
@@ -101,11 +103,12 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
     let (protocol, ports) = transport(number, body)?;
     let mut kind = Kind::Plain;
     let mut hasher = DefaultHasher::new();
-    let (mut stretch, mut is_reset) = (None, false);
+    let (mut stretch, mut is_reset, mut opens) = (None, false, false);
     match protocol {
         Protocol::Tcp => {
             let header = usize::from(body.get(12)? >> 4) * 4;
             is_reset = body.get(13)? & 0x04 != 0;
+            opens = body.get(13)? & 0x12 == 0x02;
             // Sequence, acknowledgement, window; flags without PSH, which coalescing moves.
             (body.get(4..12)?, body.get(13)? & !0x08, body.get(14..16)?).hash(&mut hasher);
             let rest = body.get(20..)?;
@@ -148,6 +151,7 @@ pub fn read(packet: &[u8]) -> Option<Seen> {
         print: hasher.finish(),
         stretch,
         is_reset,
+        opens,
     })
 }
 

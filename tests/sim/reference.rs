@@ -77,6 +77,20 @@ pub fn owner(view: &View, address: IpAddr) -> Owner<'_> {
     }
 }
 
+/// All that tells the owner of an address from another one for policies: of a pod its labels and where
+/// it is, not its name.
+pub fn identity(view: &View, address: IpAddr) -> String {
+    match owner(view, address) {
+        Owner::Pod(pod) => {
+            let cluster = cluster_of(pod.node);
+            let namespaces = &view.clusters[cluster].inventory.namespaces;
+            let labels = (&pod.labels, namespaces.get(pod.namespace));
+            format!("{cluster} {} {labels:?}", pod.namespace)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
 /// Whether the node `own`, knowing `view`, lets a flow pass at one of its ends.
 pub fn allows(view: &View, own: usize, question: &Question) -> bool {
     let (subject, peer) = match question.direction {

@@ -13,8 +13,10 @@ use std::net::IpAddr;
 use packet::Time;
 
 use crate::inspect::{Kind, Seen, Stretch, Tuple};
-use crate::model::{View, cluster_of};
-use crate::reference::{Direction, Question, allows, backends, is_dead, service_at, service_of};
+use crate::model::{Protocol, View, cluster_of};
+use crate::reference::{
+    Direction, Question, allows, backends, identity, is_dead, service_at, service_of,
+};
 
 /// What a node knows when a packet meets it.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +65,11 @@ pub struct Witness {
     sent: HashSet<Tuple>,
     /// The backends that a client's flow to a service may have got, by the flow as it was sent.
     served: HashMap<Tuple, BTreeSet<(IpAddr, u16)>>,
-    /// Flows to services that were ended because their backend had died.
+    /// Whose the ends of a flow to a service have been: where it may have a backend, more than one for
+    /// each, if labels have changed.
+    whose: HashMap<Tuple, BTreeSet<(IpAddr, u16, String, String)>>,
+    /// Flows to services that may have been ended: their backend had died, an end had become somebody
+    /// else, or their node had forgotten them, and would have let them begin.
     ended: HashSet<Tuple>,
     /// Flows that have reached a pod as new ones.
     reached: HashSet<Tuple>,
@@ -132,6 +138,14 @@ impl Witness {
         }
         let (address, port) = tuple.destination;
         let cluster = cluster_of(at.node);
+        let may_leave = |destination| {
+            let translated = Tuple {
+                destination,
+                ..tuple
+            };
+            allows(at.view, at.node, &question(Direction::Egress, translated))
+        };
+        let mut is_lost = false;
         let candidates: Vec<(IpAddr, u16)> = match service_of(at.view, cluster, address) {
             None => vec![(address, port)],
             Some(_) => {
@@ -146,21 +160,29 @@ impl Witness {
                         address.is_ipv4(),
                     )
                 });
+                is_lost =
+                    tuple.protocol == Protocol::Tcp && !seen.opens && self.is_forgotten(&at, tuple);
+                let might_begin = new.is_empty() || new.iter().any(|new| may_leave(*new));
+                if is_lost && found.is_some() && might_begin {
+                    self.ended.insert(tuple);
+                }
                 // A flow keeps the backend that it has.
                 let known = self.served.entry(tuple).or_default();
                 known.extend(new);
-                known.iter().copied().collect()
+                let known = known.iter().copied().collect();
+                self.note_whose(&at, tuple);
+                known
             }
         };
         self.sent.insert(tuple);
         let mut allowed = false;
         for destination in candidates {
-            let translated = Tuple {
-                destination,
-                ..tuple
-            };
-            if allows(at.view, at.node, &question(Direction::Egress, translated)) {
+            if may_leave(destination) {
                 allowed = true;
+                let translated = Tuple {
+                    destination,
+                    ..tuple
+                };
                 let arriving = mirrored(translated, address);
                 if arriving != translated {
                     self.own.insert(arriving);
@@ -168,7 +190,7 @@ impl Witness {
                 self.expect(Sent::Own, arriving, seen);
             }
         }
-        if allowed {
+        if allowed && !is_lost {
             self.passed.insert(at.place(tuple), at.now);
         }
         self.denied += u64::from(!allowed);
@@ -259,12 +281,30 @@ impl Witness {
         self.sent.contains(&forward) && self.take_any(seen.tuple, seen)
     }
 
-    /// Whether a node may reset a flow towards its client: a backend that it may have is dead, or was
-    /// once; what has ended so does not come back.
+    /// Notes whose the ends of a flow to a service are.
+    fn note_whose(&mut self, at: &Knowledge<'_>, flow: Tuple) {
+        if flow.protocol != Protocol::Tcp {
+            return;
+        }
+        let whose = self.whose.entry(flow).or_default();
+        for &(address, port) in self.served.get(&flow).into_iter().flatten() {
+            let of = |address| identity(at.view, address);
+            whose.insert((address, port, of(flow.source.0), of(address)));
+        }
+    }
+
+    /// Whether a node may reset a flow towards its client: it has forgotten it, a backend that it may
+    /// have is dead, an end is somebody else than before, or any of this was so once; what has ended so
+    /// does not come back.
     fn may_end(&mut self, at: &Knowledge<'_>, flow: Tuple) -> bool {
         let dead = |backend: &(IpAddr, u16)| is_dead(at.view, at.node, at.silent, &flow, *backend);
-        let served = self.served.get(&flow);
-        if served.is_some_and(|backends| backends.iter().any(dead)) {
+        self.note_whose(at, flow);
+        let (served, whose) = (self.served.get(&flow), self.whose.get(&flow));
+        let is_over = |backends: &BTreeSet<_>| {
+            let changed = whose.is_some_and(|whose| whose.len() > backends.len());
+            changed || backends.iter().any(dead)
+        };
+        if served.is_some_and(is_over) {
             self.ended.insert(flow);
         }
         self.ended.contains(&flow)

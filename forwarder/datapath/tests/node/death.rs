@@ -1,7 +1,7 @@
 //! When a backend dies: who talks with it through a service is told, and nobody else is.
 
 mod datagrams;
-
+mod forgotten;
 mod walk;
 
 use std::net::IpAddr;
@@ -235,6 +235,27 @@ fn a_pod_that_nobody_has_any_more_is_dead_too() {
         publish(&mut world, &[(1, 2, true)]);
         breathe(&mut world);
         assert_eq!(heard(&mut world), [reset(&ends, 5_031)]);
+    }
+}
+
+#[test]
+fn a_pod_that_has_the_address_of_a_dead_one_is_not_taken_for_it() {
+    for ends in both() {
+        let mut world = with_backends(&[(2, 1, true)]);
+        talk(&mut world, &ends);
+        world.others = vec![(2, 1)];
+        publish(&mut world, &[(1, 2, true)]);
+        breathe(&mut world);
+        assert_eq!(heard(&mut world), [reset(&ends, 5_031)]);
+        // One that is still the service's own is left to its next segment.
+        let mut world = with_backends(&[(2, 1, true)]);
+        talk(&mut world, &ends);
+        world.others = vec![(2, 1)];
+        world.publish();
+        breathe(&mut world);
+        assert_eq!(heard(&mut world), []);
+        let data = asks(&ends, ACK, 111, 5_031);
+        assert_eq!(reply(&mut world, data, b"more"), [reset(&ends, 5_031)]);
     }
 }
 

@@ -309,7 +309,12 @@ fn an_answer_that_looks_like_a_question_to_the_service_is_one_only_without_its_f
         world.now.time = world.now.time + Duration::from_secs(8_100);
         if talk.protocol == TCP {
             let late = talk.packet(Pod(BACKEND_PORT), Service(80), (ACK, 1, 1), b"late");
-            vanish(&mut world, &late.bytes(), Reason::NoFlowForService);
+            world.send(1, &late.bytes());
+            assert_eq!(drops(&world), [Reason::NoFlowForService]);
+            let [reset] = world.delivered(1).try_into().expect("one answer");
+            let header = Header::parse(&reset).expect("a packet");
+            assert_eq!(header.flow.destination_port, BACKEND_PORT);
+            assert_eq!(header.tcp_flags, RST);
             continue;
         }
         let question = talk.packet(Pod(BACKEND_PORT), Service(80), (0, 0, 0), b"new");

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use datapath::Reason;
+use packet::tcp_flag::RST;
 use packet::{Complaint, Offload, Packet, icmp_error};
 use policy::Direction;
 
@@ -159,6 +160,11 @@ fn the_middle_of_an_unknown_flow_is_not_translated() {
     let mut world = with_backends(&[(2, 1, true)]);
     world.send(1, &tcp(CLIENT, FRONTEND, "A", b"lost"));
     assert_eq!(world.drops(1, Reason::NoFlowForService), 1);
+    assert!(world.delivered(2).is_empty());
+    let [reset] = world.delivered(1).try_into().expect("one answer");
+    let header = read(&reset);
+    assert_eq!(header.flow.destination.v4(), Some(CLIENT.0));
+    assert_eq!(header.tcp_flags, RST);
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) backends: Vec<(u8, u8, bool)>,
     /// Pods that nobody has any more, by the same.
     pub(crate) gone: Vec<(u8, u8)>,
+    /// Pods with other labels than [`identity`] has, by the same: other pods, as far as one can tell.
+    pub(crate) others: Vec<(u8, u8)>,
     /// The port of the backends.
     pub(crate) target: u16,
     /// How long a client of the service stays with its backend, if it stays.
@@ -60,7 +62,15 @@ pub(crate) struct World {
     pub(crate) more: bool,
     epoch: u64,
     /// What the last snapshot said of services and endpoints, and its number.
-    placed: (Vec<(u8, u8, bool)>, Vec<(u8, u8)>, u64),
+    placed: Placed,
+}
+
+#[derive(Clone, Default, PartialEq)]
+struct Placed {
+    backends: Vec<(u8, u8, bool)>,
+    gone: Vec<(u8, u8)>,
+    others: Vec<(u8, u8)>,
+    number: u64,
 }
 
 /// Pod `pod` of node `node`: 10.`node`.0.`pod`.
@@ -134,13 +144,14 @@ impl World {
             moved: false,
             backends: Vec::new(),
             gone: Vec::new(),
+            others: Vec::new(),
             target: 8080,
             client_stays: None,
             policies: Vec::new(),
             ecn: None,
             more: false,
             epoch: 0,
-            placed: (Vec::new(), Vec::new(), 0),
+            placed: Placed::default(),
         };
         world.publish();
         world
@@ -149,9 +160,15 @@ impl World {
     /// Gives both nodes a snapshot of what the fields say now.
     pub(crate) fn publish(&mut self) {
         self.epoch += 1;
-        let (backends, gone, number) = &self.placed;
-        if (backends, gone) != (&self.backends, &self.gone) {
-            self.placed = (self.backends.clone(), self.gone.clone(), number + 1);
+        let placed = Placed {
+            backends: self.backends.clone(),
+            gone: self.gone.clone(),
+            others: self.others.clone(),
+            number: self.placed.number,
+        };
+        if placed != self.placed {
+            self.placed = placed;
+            self.placed.number += 1;
         }
         for number in [1, 2] {
             let snapshot = self.snapshot(number);
@@ -167,14 +184,16 @@ impl World {
         let mut identities = Vec::new();
         for node in [1, 2] {
             for number in 1..5 {
+                let is_other = self.others.contains(&(node, number));
+                let who = identity(node, if is_other { number + 4 } else { number });
                 let mut labels = Labels::default();
                 labels.insert("pod", format!("{node}-{number}"));
-                identities.push((identity(node, number), labels));
+                identities.push((who, labels));
                 for prefix in pod_prefixes(node, number) {
                     if self.gone.contains(&(node, number)) {
                         continue;
                     }
-                    endpoints.insert(prefix, Arc::new(Endpoint::of(identity(node, number))));
+                    endpoints.insert(prefix, Arc::new(Endpoint::of(who)));
                 }
             }
             let route = if node == own {
@@ -207,7 +226,7 @@ impl World {
         let other = 3 - own;
         Snapshot {
             epoch: self.epoch,
-            backends: self.placed.2,
+            backends: self.placed.number,
             endpoints: endpoints.into_iter().collect(),
             world: Arc::new(Endpoint::of(Identity::WORLD)),
             policy: PolicyTable::compile(&self.policies, &identities),

@@ -71,7 +71,7 @@ fn who_waits_for_no_datagram_any_more_is_not_told() {
 }
 
 #[test]
-fn errors_about_datagrams_are_as_seldom_as_all_others() {
+fn errors_about_datagrams_are_as_seldom_as_all_others_and_leave_them_theirs() {
     let mut world = with_backends(&[(2, 1, true)]);
     for port in 0..60 {
         let mut ends = both()[V4];
@@ -81,4 +81,20 @@ fn errors_about_datagrams_are_as_seldom_as_all_others() {
     publish(&mut world, &[(2, 1, false)]);
     breathe(&mut world);
     assert_eq!(world.delivered(1).len(), 50);
+    world.send(1, &world::echo(pod(1, 1), pod(2, 1), 1, true));
+    assert_eq!(world.delivered(1).len(), 1, "its time is exceeded");
+}
+
+#[test]
+fn who_waits_for_a_pod_with_other_labels_still_hears_from_it() {
+    let ends = both()[V4];
+    let mut world = with_backends(&[(2, 1, true)]);
+    ask_and_answer(&mut world, &ends);
+    world.others = vec![(2, 1)];
+    publish(&mut world, &[(1, 2, true)]);
+    breathe(&mut world);
+    assert!(world.delivered(1).is_empty());
+    world.send(2, &datagram(ends.backend, ends.client));
+    let [answer] = world.delivered(1).try_into().expect("one answer");
+    assert_eq!(world::read(&answer).flow.source.v4(), Some(SERVICE));
 }
