@@ -1,24 +1,23 @@
 //! Longest-prefix match (RFC 7608), with nothing to lock and nothing to rebuild on look-up.
 
 mod leaf;
+mod segments;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use leaf::{FILL, Leaf, Owner};
+use leaf::Owner;
+use segments::Segments;
 
 use crate::number::Number;
-use crate::{Address, Prefix, SearchTree};
+use crate::{Address, Prefix};
 
 /// A map from prefixes to values that finds the longest prefix of an address.
 ///
-/// Beside the prefixes it keeps what they come to: all addresses of a family in segments, each with the
-/// longest prefix that holds it, if one does. So a look-up is one search for the last segment that begins
-/// at or before the address, however prefixes nest. What it shows of a value is a copy: `V` should be
-/// small, or shared.
-///
-/// Segments stand in leaves, and a change touches those that the prefix covers. Where it makes a leaf or
-/// ends one, the leaves behind it are moved.
+/// It keeps what the prefixes come to: all addresses of a family in segments, each with the longest
+/// prefix that holds it, if one does. So a look-up is one search for the last segment that begins at or
+/// before the address, however prefixes nest. A change touches the segments that the prefix covers.
+/// Each of those that belong to a prefix has a copy of its value: `V` should be small, or shared.
 #[derive(Clone, Debug)]
 pub struct PrefixMap<V> {
     v4: Family<u32, V>,
@@ -28,20 +27,11 @@ pub struct PrefixMap<V> {
 /// The prefixes of one family.
 #[derive(Clone, Debug)]
 struct Family<K, V> {
-    /// By first address and length.
-    prefixes: BTreeMap<(K, u8), V>,
-    /// The first key of each leaf.
-    firsts: SearchTree<K>,
-    /// In order; the first segment begins with the first address. Two that follow each other belong to
-    /// different prefixes, or one of them to none. There are none before there was a prefix.
-    leaves: Vec<Leaf<K, V>>,
-}
-
-/// A segment: its leaf, and its place in that.
-#[derive(Clone, Copy)]
-struct Place {
-    leaf: usize,
-    at: usize,
+    segments: Segments<K, V>,
+    /// By first key and length: prefixes where a longer one begins. All others begin at a segment that is
+    /// theirs.
+    shadowed: BTreeMap<(K, u8), V>,
+    len: usize,
 }
 
 impl<V> PrefixMap<V> {
@@ -55,7 +45,7 @@ impl<V> PrefixMap<V> {
 
     /// How many prefixes there are.
     pub fn len(&self) -> usize {
-        self.v4.prefixes.len() + self.v6.prefixes.len()
+        self.v4.len + self.v6.len
     }
 
     /// Whether there is none.
@@ -86,9 +76,9 @@ impl<V: Clone> PrefixMap<V> {
     /// The value of exactly this prefix.
     pub fn get(&self, prefix: &Prefix) -> Option<&V> {
         if prefix.is_v4() {
-            self.v4.prefixes.get(&parts(prefix))
+            self.v4.get(prefix)
         } else {
-            self.v6.prefixes.get(&parts(prefix))
+            self.v6.get(prefix)
         }
     }
 
@@ -96,9 +86,9 @@ impl<V: Clone> PrefixMap<V> {
     #[inline]
     pub fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
         if address.is_v4() {
-            self.v4.lookup(address)
+            self.v4.segments.lookup(Number::of(address))
         } else {
-            self.v6.lookup(address)
+            self.v6.segments.lookup(Number::of(address))
         }
     }
 
@@ -139,192 +129,168 @@ fn parts<K: Number>(prefix: &Prefix) -> (K, u8) {
 impl<K, V> Family<K, V> {
     const fn new() -> Family<K, V> {
         Family {
-            prefixes: BTreeMap::new(),
-            firsts: SearchTree::new(),
-            leaves: Vec::new(),
+            segments: Segments::new(),
+            shadowed: BTreeMap::new(),
+            len: 0,
         }
     }
 }
 
 impl<K: Number, V: Clone> Family<K, V> {
-    #[inline]
-    fn lookup(&self, address: Address) -> Option<(Prefix, &V)> {
-        let key = K::of(address);
-        let leaf = self.leaves.get(self.firsts.last_from(key)?)?;
-        leaf.entry(leaf.holding(key)?)
-    }
-
-    fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
-        let (key, length) = parts(&prefix);
-        let old = self.prefixes.insert((key, length), value.clone());
-        if old.is_none() {
-            self.begin_at(key);
-            if let Some(behind) = K::behind(key, length) {
-                self.begin_at(behind);
-            }
-        }
-        // Whose a segment is in here is inside of the prefix, or around it, or it itself.
-        let mine = |other: Option<u8>| other.is_none_or(|other| other <= length);
-        self.give((key, length), mine, Some((length, value)));
-        old
-    }
-
-    fn remove(&mut self, prefix: &Prefix) -> Option<V> {
-        let (key, length) = parts(prefix);
-        let old = self.prefixes.remove(&(key, length))?;
-        let heir = self.around(key, length);
-        self.give((key, length), |other| other == Some(length), heir);
-        self.join_at(key);
-        if let Some(behind) = K::behind(key, length) {
-            self.join_at(behind);
-        }
-        Some(old)
-    }
-
-    fn extend(&mut self, items: Vec<(Prefix, V)>) {
-        // What looks at everything anew pays for many.
-        if items.len() < self.prefixes.len() / 16 {
-            for (prefix, value) in items {
-                self.insert(prefix, value);
-            }
-            return;
-        }
-        let items = items.into_iter();
-        let items = items.map(|(prefix, value)| (parts(&prefix), value));
-        if self.prefixes.is_empty() {
-            self.prefixes = items.collect();
-        } else {
-            self.prefixes.extend(items);
-        }
-        let segments = self.segments();
-        self.leaves = segments.chunks(FILL).map(Leaf::of).collect();
-        let firsts: Vec<K> = segments.chunks(FILL).map(|some| some[0].0).collect();
-        self.firsts = SearchTree::of(&firsts);
-    }
-
-    /// What the prefixes come to.
-    fn segments(&self) -> Vec<(K, Owner<V>)> {
+    /// Of sorted prefixes; of equal ones the last wins.
+    fn of(prefixes: impl Iterator<Item = (K, u8, V)>) -> Family<K, V> {
+        let mut family = Family::new();
         let mut segments = Vec::from([(K::ZERO, None)]);
         // Those that hold the place that is looked at, each around the next.
-        let mut open: Vec<(K, u8, &V)> = Vec::new();
-        for (&(key, length), value) in &self.prefixes {
+        let mut open: Vec<(K, u8, V)> = Vec::new();
+        for (key, length, value) in prefixes {
             while open.last().is_some_and(|(o, l, _)| o.common(key) < *l) {
                 close(&mut open, &mut segments);
             }
-            open.push((key, length, value));
+            match open.last_mut() {
+                Some(last) if (last.0, last.1) == (key, length) => last.2 = value,
+                last => {
+                    if let Some((_, shorter, value)) = last.filter(|last| last.0 == key) {
+                        family.shadowed.insert((key, *shorter), value.clone());
+                    }
+                    open.push((key, length, value));
+                    family.len += 1;
+                }
+            }
             begin(&mut segments, key, &open);
         }
         while !open.is_empty() {
             close(&mut open, &mut segments);
         }
-        segments
+        family.segments = Segments::of(&segments);
+        family
+    }
+
+    fn extend(&mut self, items: Vec<(Prefix, V)>) {
+        // What looks at everything anew pays for many.
+        if items.len() < self.len / 16 {
+            for (prefix, value) in items {
+                self.insert(prefix, value);
+            }
+            return;
+        }
+        let mut all: Vec<(Prefix, V)> = self.iter().map(|(p, value)| (p, value.clone())).collect();
+        all.extend(items);
+        // Stable, so that of equal prefixes the last stands last.
+        all.sort_by_key(|(prefix, _)| *prefix);
+        *self = Family::of(all.into_iter().map(|(prefix, value)| {
+            let (key, length) = parts(&prefix);
+            (key, length, value)
+        }));
+    }
+
+    fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
+        let (key, length) = parts(&prefix);
+        self.segments.begin_at(key);
+        if let Some(behind) = key.behind(length) {
+            self.segments.begin_at(behind);
+        }
+        let old = match self.longest_at(key) {
+            Some((longest, old)) if longest == length => Some(old.clone()),
+            Some((longest, _)) if longest > length => {
+                self.shadowed.insert((key, length), value.clone())
+            }
+            Some((shorter, other)) => {
+                let other = other.clone();
+                self.shadowed.insert((key, shorter), other);
+                None
+            }
+            None => None,
+        };
+        self.len += usize::from(old.is_none());
+        // Whose a segment is in here is inside of the prefix, or around it, or it itself.
+        let mine = |other: Option<u8>| other.is_none_or(|other| other <= length);
+        self.segments
+            .give((key, length), mine, Some((length, value)));
+        old
+    }
+
+    fn remove(&mut self, prefix: &Prefix) -> Option<V> {
+        let (key, length) = parts(prefix);
+        let (longest, own) = self.longest_at(key)?;
+        let own = own.clone();
+        let heir = self.around(key, length);
+        let old = if longest == length {
+            let shadowed = heir.as_ref().map(|(length, _)| (key, *length));
+            shadowed.and_then(|heir| self.shadowed.remove(&heir));
+            own
+        } else {
+            self.shadowed.remove(&(key, length))?
+        };
+        self.len -= 1;
+        let mine = |other| other == Some(length);
+        self.segments.give((key, length), mine, heir);
+        self.segments.join_at(key);
+        if let Some(behind) = key.behind(length) {
+            self.segments.join_at(behind);
+        }
+        Some(old)
+    }
+
+    fn get(&self, prefix: &Prefix) -> Option<&V> {
+        let (key, length) = parts(prefix);
+        match self.longest_at(key)? {
+            (longest, value) if longest == length => Some(value),
+            _ => self.shadowed.get(&(key, length)),
+        }
+    }
+
+    /// The length and the value of the longest prefix that begins at a key.
+    fn longest_at(&self, key: K) -> Option<(u8, &V)> {
+        let (first, length, value) = self.segments.owner(self.segments.holding(key)?)?;
+        (first == key).then_some((length, value))
     }
 
     /// The longest prefix around another, which need not be there, and its value.
     fn around(&self, key: K, length: u8) -> Owner<V> {
-        let mut end = (key, length);
+        let (mut begin, mut limit) = (key, length);
         loop {
-            // It stands before, and so does all that is inside of it.
-            let (&(first, found), value) = self.prefixes.range(..end).next_back()?;
+            // What begins here holds the key, if it is shorter than the limit.
+            let here = self.longest_at(begin).filter(|(length, _)| *length < limit);
+            let mut shadowed = self.shadowed.range((begin, 0)..(begin, limit));
+            let shadowed = || shadowed.next_back().map(|((_, length), v)| (*length, v));
+            if let Some((length, value)) = here.or_else(shadowed) {
+                return Some((length, value.clone()));
+            }
+            // What begins before here holds what is just before here.
+            let mut place = self.segments.holding(begin)?;
+            if self.segments.key(place) == begin {
+                place = self.segments.before(place)?;
+            }
+            let (first, length, value) = self.segments.owner(place)?;
             let common = first.common(key);
-            if common >= found {
-                return Some((found, value.clone()));
+            if common >= length {
+                return Some((length, value.clone()));
             }
             // None that is longer than what they have in common holds both.
-            end = (key & K::mask(common), common + 1);
+            (begin, limit) = (key & K::mask(common), common + 1);
         }
-    }
-
-    /// Gives those segments of a prefix away whose owner's length is asked for.
-    fn give(&mut self, (key, length): (K, u8), is: impl Fn(Option<u8>) -> bool, owner: Owner<V>) {
-        let from = self.holding(key).leaf;
-        let is_behind = |leaf: &Leaf<K, V>| leaf.keys[0] > key && leaf.keys[0].common(key) < length;
-        for leaf in self.leaves[from..].iter_mut() {
-            if is_behind(leaf) {
-                return;
-            }
-            for at in 0..usize::from(leaf.len) {
-                if leaf.keys[at].common(key) >= length && is(leaf.length(at)) {
-                    leaf.set(at, owner.clone());
-                }
-            }
-        }
-    }
-
-    /// Has a segment begin at a key.
-    fn begin_at(&mut self, key: K) {
-        if self.leaves.is_empty() {
-            self.leaves.push(Leaf::of(&[(K::ZERO, None)]));
-            self.firsts = SearchTree::of(&[K::ZERO]);
-        }
-        let Place { mut leaf, mut at } = self.holding(key);
-        if self.leaves[leaf].keys[at] == key {
-            return;
-        }
-        let lower = &mut self.leaves[leaf];
-        if lower.is_full() {
-            let upper = lower.split();
-            let half = usize::from(lower.len);
-            self.firsts.insert(leaf + 1, upper.keys[0]);
-            self.leaves.insert(leaf + 1, upper);
-            if at >= half {
-                (leaf, at) = (leaf + 1, at - half);
-            }
-        }
-        let leaf = &mut self.leaves[leaf];
-        leaf.insert(at + 1, key, leaf.owner(at));
-    }
-
-    /// Makes one of the segment that begins at a key and the one before, if both belong to the same.
-    fn join_at(&mut self, key: K) {
-        let place = self.holding(key);
-        let last = |leaf: usize| usize::from(self.leaves[leaf].len) - 1;
-        let before = match (place.leaf.checked_sub(1), place.at.checked_sub(1)) {
-            (_, Some(at)) => Place { at, ..place },
-            (Some(leaf), None) => Place {
-                leaf,
-                at: last(leaf),
-            },
-            (None, None) => return,
-        };
-        if self.owning(before) != self.owning(place) {
-            return;
-        }
-        let leaf = &mut self.leaves[place.leaf];
-        leaf.remove(place.at);
-        if leaf.len == 0 {
-            self.leaves.remove(place.leaf);
-            self.firsts.remove(place.leaf);
-        } else if place.at == 0 {
-            self.firsts.set(place.leaf, leaf.keys[0]);
-        }
-    }
-
-    /// The prefix that a segment belongs to.
-    fn owning(&self, place: Place) -> Option<(K, u8)> {
-        let leaf = &self.leaves[place.leaf];
-        let length = leaf.length(place.at)?;
-        Some((leaf.keys[place.at] & K::mask(length), length))
-    }
-
-    /// The segment that holds a key. There must be some.
-    fn holding(&self, key: K) -> Place {
-        let leaf = self.firsts.last_from(key).unwrap_or(0);
-        let at = self.leaves[leaf].holding(key).unwrap_or(0);
-        Place { leaf, at }
     }
 
     fn iter(&self) -> impl Iterator<Item = (Prefix, &V)> {
-        let prefixes = self.prefixes.iter();
-        prefixes.map(|(&(key, length), value)| (Prefix::assume(key.address(), length), value))
+        let begun = |(key, owner): (K, Option<(K, u8, _)>)| owner.filter(|owner| owner.0 == key);
+        self.segments
+            .iter()
+            .filter_map(begun)
+            .flat_map(|(key, longest, value)| {
+                let shadowed = self.shadowed.range((key, 0)..(key, longest));
+                let shadowed = shadowed.map(|((_, length), value)| (*length, value));
+                let all = shadowed.chain([(longest, value)]);
+                all.map(move |(length, value)| (Prefix::assume(key.address(), length), value))
+            })
     }
 }
 
 /// The next segment, which belongs to the innermost of those that are open.
-fn begin<K: Number, V: Clone>(segments: &mut Vec<(K, Owner<V>)>, key: K, open: &[(K, u8, &V)]) {
+fn begin<K: Number, V: Clone>(segments: &mut Vec<(K, Owner<V>)>, key: K, open: &[(K, u8, V)]) {
     let owner = open
         .last()
-        .map(|(_, length, value)| (*length, V::clone(value)));
+        .map(|(_, length, value)| (*length, value.clone()));
     match segments.last_mut() {
         // Nothing was left of the one before.
         Some(last) if last.0 == key => last.1 = owner,
@@ -333,7 +299,7 @@ fn begin<K: Number, V: Clone>(segments: &mut Vec<(K, Owner<V>)>, key: K, open: &
 }
 
 /// The end of the innermost of those that are open, and the next segment behind it.
-fn close<K: Number, V: Clone>(open: &mut Vec<(K, u8, &V)>, segments: &mut Vec<(K, Owner<V>)>) {
+fn close<K: Number, V: Clone>(open: &mut Vec<(K, u8, V)>, segments: &mut Vec<(K, Owner<V>)>) {
     let behind = open.pop().and_then(|(key, length, _)| key.behind(length));
     if let Some(behind) = behind {
         begin(segments, behind, open);
@@ -402,19 +368,18 @@ mod tests {
     }
 
     impl<K: Number + core::fmt::Debug, V: Clone + PartialEq + core::fmt::Debug> Family<K, V> {
-        /// That changes have come to what the prefixes come to.
+        /// That many changes have come to the same as what is made at once.
         fn check(&self) -> Result<(), TestCaseError> {
-            let leaves = self.leaves.iter();
-            let segments = leaves.flat_map(|leaf| {
-                (0..usize::from(leaf.len)).map(|at| (leaf.keys[at], leaf.owner(at)))
+            let prefixes = self.iter().map(|(prefix, value)| {
+                let (key, length) = parts(&prefix);
+                (key, length, value.clone())
             });
-            let segments: Vec<(K, Owner<V>)> = segments.collect();
-            // The first is left when all prefixes are gone.
-            if !segments.is_empty() {
-                prop_assert_eq!(segments, self.segments());
+            let new = Family::of(prefixes);
+            prop_assert_eq!((self.len, &self.shadowed), (new.len, &new.shadowed));
+            // Without prefixes there may be one segment or none.
+            if self.len > 0 {
+                prop_assert!(self.segments.iter().eq(new.segments.iter()));
             }
-            let firsts: Vec<K> = self.leaves.iter().map(|leaf| leaf.keys[0]).collect();
-            prop_assert_eq!(&self.firsts, &SearchTree::of(&firsts));
             Ok(())
         }
     }

@@ -9,8 +9,8 @@ const NODE: usize = if cfg!(test) { 3 } else { 16 };
 
 /// Sorted keys, and above them nodes of the first keys of the nodes below: a B-tree without pointers.
 ///
-/// A search looks at all keys of a node at once, and goes down. A key that is put in or taken out has
-/// the nodes made anew: that copies all keys, and is for who seldom changes them.
+/// A search looks at all keys of a node at once, and goes down. A key that is put in or taken out moves
+/// those behind it, and has the nodes above made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchTree<K> {
     /// From below. The last level is one node. What is not used of a node is full of ones.
@@ -37,27 +37,22 @@ impl<K> Default for SearchTree<K> {
 impl<K: Number> SearchTree<K> {
     /// Of these keys, which must be sorted.
     pub fn of(keys: &[K]) -> SearchTree<K> {
-        let mut tree = SearchTree {
-            levels: Vec::new(),
-            len: keys.len(),
-        };
-        let mut keys = keys;
-        let mut firsts: Vec<K>;
-        while !keys.is_empty() {
-            let nodes = keys.chunks(NODE).map(|keys| {
-                let mut node = [K::MAX; NODE];
-                node[..keys.len()].copy_from_slice(keys);
-                node
-            });
-            let nodes: Vec<[K; NODE]> = nodes.collect();
-            firsts = match nodes.len() {
-                1 => Vec::new(),
-                _ => nodes.iter().map(|node| node[0]).collect(),
-            };
-            tree.levels.push(nodes);
-            keys = &firsts;
+        let mut tree = SearchTree::new();
+        if !keys.is_empty() {
+            tree.len = keys.len();
+            tree.levels.push(nodes(keys.iter().copied()));
+            tree.build();
         }
         tree
+    }
+
+    /// Makes the levels above the lowest.
+    fn build(&mut self) {
+        self.levels.truncate(1);
+        while let Some(below) = self.levels.last().filter(|level| level.len() > 1) {
+            let above = nodes(below.iter().map(|node| node[0]));
+            self.levels.push(above);
+        }
     }
 
     /// The place of the last key that is not greater.
@@ -72,24 +67,35 @@ impl<K: Number> SearchTree<K> {
         Some(at.min(self.len.checked_sub(1)?))
     }
 
-    /// All keys.
-    fn keys(&self) -> &[K] {
-        let nodes = self.levels.first().map_or(&[][..], Vec::as_slice);
-        &nodes.as_flattened()[..self.len]
-    }
-
     /// Puts a key at a place, so that all stay sorted.
     pub(crate) fn insert(&mut self, place: usize, key: K) {
-        let mut keys = self.keys().to_vec();
-        keys.insert(place, key);
-        *self = SearchTree::of(&keys);
+        if self.levels.is_empty() {
+            self.levels.push(Vec::new());
+        }
+        let lowest = &mut self.levels[0];
+        if self.len == lowest.len() * NODE {
+            lowest.push([K::MAX; NODE]);
+        }
+        let keys = lowest.as_flattened_mut();
+        keys.copy_within(place..self.len, place + 1);
+        keys[place] = key;
+        self.len += 1;
+        self.build();
     }
 
     /// Takes the key at a place out.
     pub(crate) fn remove(&mut self, place: usize) {
-        let mut keys = self.keys().to_vec();
-        keys.remove(place);
-        *self = SearchTree::of(&keys);
+        let lowest = &mut self.levels[0];
+        let keys = lowest.as_flattened_mut();
+        keys.copy_within(place + 1..self.len, place);
+        self.len -= 1;
+        keys[self.len] = K::MAX;
+        lowest.truncate(self.len.div_ceil(NODE));
+        if lowest.is_empty() {
+            self.levels.clear();
+        } else {
+            self.build();
+        }
     }
 
     /// Has another key at a place, so that all stay sorted.
@@ -102,6 +108,18 @@ impl<K: Number> SearchTree<K> {
             place /= NODE;
         }
     }
+}
+
+/// Nodes of some keys.
+fn nodes<K: Number>(keys: impl Iterator<Item = K>) -> Vec<[K; NODE]> {
+    let mut nodes: Vec<[K; NODE]> = Vec::with_capacity(keys.size_hint().0.div_ceil(NODE));
+    for (place, key) in keys.enumerate() {
+        if place.is_multiple_of(NODE) {
+            nodes.push([K::MAX; NODE]);
+        }
+        nodes[place / NODE][place % NODE] = key;
+    }
+    nodes
 }
 
 #[cfg(test)]

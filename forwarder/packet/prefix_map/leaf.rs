@@ -50,18 +50,15 @@ impl<K: Number, V: Clone> Leaf<K, V> {
     /// The prefix that a segment belongs to, and its value.
     #[inline]
     pub(super) fn entry(&self, at: usize) -> Option<(Prefix, &V)> {
-        let (value, length) = (self.values.get(at)?.as_ref()?, self.lengths[at]);
-        let first = self.keys[at] & K::mask(length);
+        let (first, length, value) = self.owner(at)?;
         Some((Prefix::assume(first.address(), length), value))
     }
 
-    pub(super) fn owner(&self, at: usize) -> Owner<V> {
-        Some((self.lengths[at], self.values[at].clone()?))
-    }
-
-    /// The length of the prefix that a segment belongs to.
-    pub(super) fn length(&self, at: usize) -> Option<u8> {
-        self.values[at].as_ref().map(|_| self.lengths[at])
+    /// The same, the prefix by its first key and its length.
+    #[inline]
+    pub(super) fn owner(&self, at: usize) -> Option<(K, u8, &V)> {
+        let (value, length) = (self.values.get(at)?.as_ref()?, self.lengths[at]);
+        Some((self.keys[at] & K::mask(length), length, value))
     }
 
     pub(super) fn set(&mut self, at: usize, owner: Owner<V>) {
@@ -100,9 +97,14 @@ impl<K: Number, V: Clone> Leaf<K, V> {
     /// Gives its upper half away.
     pub(super) fn split(&mut self) -> Leaf<K, V> {
         let (half, end) = (usize::from(self.len) / 2, usize::from(self.len));
-        let upper: Vec<_> = (half..end)
-            .map(|at| (self.keys[at], self.owner(at)))
-            .collect();
+        let upper = (half..end).map(|at| {
+            let owner = self.owner(at);
+            (
+                self.keys[at],
+                owner.map(|(_, length, value)| (length, value.clone())),
+            )
+        });
+        let upper: Vec<(K, Owner<V>)> = upper.collect();
         for at in (half..end).rev() {
             self.remove(at);
         }
