@@ -74,12 +74,21 @@ impl Explainer {
     fn service_elsewhere(&self, flow: &Flow) -> Option<Arc<Service>> {
         let snapshot = &*self.compiled.snapshot;
         let node = match snapshot.route(flow.source) {
-            // Nobody's address among this node's pods leads nowhere, too.
-            Route::Pod | Route::Own | Route::Nowhere => return None,
-            Route::Node(number) => snapshot.nodes.get(number as usize),
+            Route::Pod | Route::Own => return None,
+            // To a node without a key nothing leads; nor to nobody's address among this node's pods.
+            Route::Nowhere => Some(self.nodes.at(flow.source)?.named()),
+            Route::Node(number) => {
+                let node = snapshot.nodes.get(number as usize);
+                node.map(|node| (node.cluster, node.name.as_str()))
+            }
             Route::World => None,
         };
-        let node = node.filter(|node| node.cluster == snapshot.own.cluster);
+        let (own, here) = (snapshot.own.cluster, snapshot.own.node.as_str());
+        if node == Some((own, here)) {
+            return None;
+        }
+        // Of a pod that is on no node nobody is a neighbour.
+        let node = node.filter(|(cluster, name)| *cluster == own && !name.is_empty());
         let frontend = Frontend {
             address: flow.destination,
             port: flow.destination_port,
@@ -91,11 +100,13 @@ impl Explainer {
         }
         let all = self.compiled.elsewhere.get(&frontend);
         let theirs = all.into_iter().flat_map(|all| all.iter());
-        let is_theirs = |name: &str| node.is_some_and(|node| node.name == name);
+        let is_theirs = |name: &str| node.is_some_and(|(_, node)| node == name);
         let theirs = theirs.filter(|elsewhere| is_theirs(&elsewhere.node));
+        // A node always reaches its own.
+        let is_known =
+            |address| snapshot.route(address) != Route::Nowhere || self.nodes.at(address).is_some();
         let backends = theirs.map(|elsewhere| Backend {
-            // A node always reaches its own.
-            healthy: snapshot.route(elsewhere.backend.address) != Route::Nowhere,
+            healthy: is_known(elsewhere.backend.address),
             ..elsewhere.backend.clone()
         });
         Some(service.renewed(backends.collect()))

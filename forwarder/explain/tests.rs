@@ -296,6 +296,29 @@ fn with_traffic_policy_local_each_client_has_what_its_own_node_has() {
 }
 
 #[test]
+fn with_traffic_policy_local_a_node_that_we_cannot_reach_has_its_own_backends_too() {
+    let local = "internalTrafficPolicy: Local";
+    let more = [
+        without_key("eu-3", "192.0.2.12", "10.1.2.0/24"),
+        pod("far", "eu-3", "10.1.2.1", ""),
+        pod("next", "eu-3", "10.1.2.2", ""),
+        special("far", 1, "far", local),
+        special("front", 2, "front", local),
+    ];
+    let explainer = world(&more.concat());
+    for from in ["shop/next", "192.0.2.12"] {
+        let answer = ask(&explainer, from, "svc:shop/far");
+        assert_eq!(answer.verdict, "allow", "{from}");
+        assert_eq!(answer.backends, ["10.1.2.1:8080"], "{from}");
+        // Its pod is on this node.
+        let answer = ask(&explainer, from, "svc:shop/front");
+        assert_eq!(answer.reason.as_deref(), Some("noBackend"), "{from}");
+    }
+    let answer = ask(&explainer, "shop/front", "svc:shop/far");
+    assert_eq!(answer.reason.as_deref(), Some("noBackend"));
+}
+
+#[test]
 fn no_policy_keeps_a_pod_from_itself_by_way_of_its_service_or_without() {
     for spec in [
         "{podSelector: {}, policyTypes: [Ingress, Egress]}",

@@ -117,9 +117,16 @@ pub(super) struct Nodes {
 
 /// A node by its cluster and name. It need not be one that we reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Node {
+pub(super) struct Node {
     cluster: u8,
     name: String,
+}
+
+impl Node {
+    /// Its cluster and name.
+    pub(super) fn named(&self) -> (u8, &str) {
+        (self.cluster, &self.name)
+    }
 }
 
 /// What a node's address belongs to.
@@ -179,7 +186,7 @@ impl Nodes {
     }
 
     /// Where an address is.
-    fn at(&self, address: Address) -> Option<&Node> {
+    pub(super) fn at(&self, address: Address) -> Option<&Node> {
         let own = self.addresses.get(&address).map(|faces| &faces.node);
         own.or_else(|| self.of_pods.get(&address))
     }

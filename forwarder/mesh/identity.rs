@@ -64,23 +64,26 @@ impl Numbers {
 
 impl ClusterNumbers {
     fn number(&mut self, labels: &Labels, in_use: impl Fn(&Labels) -> bool) -> Option<u16> {
-        if let Some(&number) = self.by_labels.get(labels) {
-            return Some(number);
-        }
-        if self.taken.len() >= SETS_MAX {
+        if self.taken.len() >= SETS_MAX && !self.by_labels.contains_key(labels) {
             self.by_labels.retain(|labels, _| in_use(labels));
             self.taken = self.by_labels.values().copied().collect();
+            if self.taken.len() >= SETS_MAX {
+                return None;
+            }
         }
-        if self.taken.len() >= SETS_MAX {
-            return None;
-        }
-        let mut number = preferred(labels);
-        while !self.taken.insert(number) {
-            number = number.checked_add(1).unwrap_or(FIRST);
-        }
-        self.by_labels.insert(labels.clone(), number);
-        Some(number)
+        let taken = &mut self.taken;
+        let number = self.by_labels.entry(labels.clone());
+        Some(*number.or_insert_with(|| free_number(labels, taken)))
     }
+}
+
+/// A number for a set; one must be free. It is taken now.
+fn free_number(labels: &Labels, taken: &mut BTreeSet<u16>) -> u16 {
+    let mut number = preferred(labels);
+    while !taken.insert(number) {
+        number = number.checked_add(1).unwrap_or(FIRST);
+    }
+    number
 }
 
 /// Where a set begins to look for a number. There is nothing to keep secret: the key is zero.

@@ -1,6 +1,7 @@
 //! All objects that are in force, by cluster and kind: of two with one name, the later file's. And
 //! which of them have been touched, so that a change costs what it touches.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use policy::Labels;
 
 use crate::object::{EndpointSlice, Located, Namespace, Node, Object, Pod, Service};
 
-/// What an object is called among all of all clusters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What an object is called among all of all clusters; in the order of its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) cluster: u8,
     pub(crate) kind: &'static str,
@@ -19,16 +20,6 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Of an object of a cluster.
-    fn of(cluster: u8, object: &Object) -> Key {
-        Key {
-            cluster,
-            kind: object.kind(),
-            namespace: object.namespace().into(),
-            name: object.name().into(),
-        }
-    }
-
     /// Of an object of this kind.
     pub(crate) fn to<T: Kind>(cluster: u8, namespace: &Arc<str>, name: &Arc<str>) -> Key {
         Key {
@@ -38,6 +29,31 @@ impl Key {
             name: name.clone(),
         }
     }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self.cluster
+            .cmp(&other.cluster)
+            .then_with(|| order(self.kind, other.kind))
+            .then_with(|| order(&self.namespace, &other.namespace))
+            .then_with(|| order(&self.name, &other.name))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The order of two texts. Most keys that are compared share some, which is cheaper to see than to
+/// read.
+fn order(one: &str, other: &str) -> Ordering {
+    if std::ptr::eq(one, other) {
+        return Ordering::Equal;
+    }
+    one.cmp(other)
 }
 
 /// A kind by which objects are asked for.
@@ -107,8 +123,14 @@ impl Inventory {
     pub(crate) fn replace(&mut self, cluster: u8, file: &str, objects: Vec<Located<Object>>) {
         let source: Arc<str> = file.into();
         let mut new: BTreeMap<Key, Vec<Located<Object>>> = BTreeMap::new();
+        let mut namespaces = BTreeSet::new();
         for located in objects {
-            let key = Key::of(cluster, &located.object);
+            let key = Key {
+                cluster,
+                kind: located.object.kind(),
+                namespace: shared(&mut namespaces, located.object.namespace()),
+                name: located.object.name().into(),
+            };
             new.entry(key).or_default().push(located);
         }
         let keys: BTreeSet<Key> = new.keys().cloned().collect();
@@ -245,6 +267,16 @@ impl Inventory {
         let rest = self.objects.range(first..);
         rest.filter_map(|(key, stands)| Some((key, &*stands.last()?.located.object)))
     }
+}
+
+/// A text as the allocation that it has already, if it has one.
+fn shared(texts: &mut BTreeSet<Arc<str>>, text: &str) -> Arc<str> {
+    if let Some(shared) = texts.get(text) {
+        return shared.clone();
+    }
+    let new: Arc<str> = text.into();
+    texts.insert(new.clone());
+    new
 }
 
 /// The service that a slice serves.

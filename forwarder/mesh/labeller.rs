@@ -7,6 +7,7 @@ use policy::{Labels, key};
 use crate::inventory::{Key, labels_of};
 use crate::object::Pod;
 use crate::pods::Judges;
+use crate::sets::Sets;
 use crate::status::{Said, State};
 
 /// Makes the labels of pods. Those of pods that say the same are made once: most pods have many that
@@ -15,7 +16,14 @@ pub(crate) struct Labeller<'a> {
     judges: &'a Judges<'a>,
     of_namespaces: BTreeMap<(u8, &'a str), Labels>,
     /// By cluster, namespace, service account and the pod's own labels.
-    made: BTreeMap<(u8, &'a str, &'a str, &'a BTreeMap<String, String>), Labels>,
+    made: BTreeMap<(u8, &'a str, &'a str, &'a BTreeMap<String, String>), Made>,
+}
+
+/// Labels of pods that say the same.
+pub(crate) struct Made {
+    pub(crate) labels: Labels,
+    /// Their place among those in use, once a pod has come there.
+    place: Option<usize>,
 }
 
 impl<'a> Labeller<'a> {
@@ -29,7 +37,7 @@ impl<'a> Labeller<'a> {
 
     /// The labels that make a pod's identity. Those that churn are left out, but for those that some
     /// policy selects by: better many identities than a policy that does not hold.
-    pub(crate) fn labels(&mut self, pod_key: &Key, pod: &'a Pod) -> Labels {
+    pub(crate) fn labels(&mut self, pod_key: &Key, pod: &'a Pod) -> &mut Made {
         let judges = self.judges;
         let cluster = pod_key.cluster;
         let says = (
@@ -38,29 +46,43 @@ impl<'a> Labeller<'a> {
             pod.service_account.as_str(),
             &pod.labels,
         );
-        if let Some(made) = self.made.get(&says) {
-            return made.clone();
-        }
-        let inventory = judges.inventory;
-        let of_namespace = self
-            .of_namespaces
-            .entry((cluster, pod.namespace.as_str()))
-            .or_insert_with(|| inventory.labels_of_namespace(cluster, &pod_key.namespace));
-        let own = labels_of(&pod.labels);
-        let mut labels = Labels::of_pod(
-            judges.scopes.name(cluster),
-            &pod.namespace,
-            &pod.service_account,
-            of_namespace,
-            &own,
-        );
-        for churning in judges.churning {
-            if let Some(value) = own.value(churning) {
-                labels.insert(*churning, value);
+        let of_namespaces = &mut self.of_namespaces;
+        self.made.entry(says).or_insert_with(|| {
+            let inventory = judges.inventory;
+            let of_namespace = of_namespaces
+                .entry((cluster, pod.namespace.as_str()))
+                .or_insert_with(|| inventory.labels_of_namespace(cluster, &pod_key.namespace));
+            let own = labels_of(&pod.labels);
+            let mut labels = Labels::of_pod(
+                judges.scopes.name(cluster),
+                &pod.namespace,
+                &pod.service_account,
+                of_namespace,
+                &own,
+            );
+            for churning in judges.churning {
+                if let Some(value) = own.value(churning) {
+                    labels.insert(*churning, value);
+                }
             }
+            let place = None;
+            Made { labels, place }
+        })
+    }
+}
+
+impl Made {
+    /// Their place among those in use, for one more pod that has them.
+    pub(crate) fn enter(&mut self, cluster: u8, sets: &mut Sets) -> usize {
+        if let Some(place) = self.place {
+            sets.join(place);
+            return place;
         }
-        self.made.insert(says, labels.clone());
-        labels
+        let place = sets.enter(cluster, &self.labels);
+        // One allocation for all pods that have them.
+        self.labels = sets.labels(place).clone();
+        self.place = Some(place);
+        place
     }
 }
 

@@ -133,13 +133,7 @@ impl Directory {
             return None;
         }
         self.release(index);
-        let mut judge = Judge {
-            cluster: key.cluster,
-            scopes,
-            node,
-            said: Said::ENFORCED,
-            contested: false,
-        };
+        let mut judge = Judge::of(key, node, scopes);
         let holds = judge.holds(reach == Reach::Own, self);
         let is_peer = matches!(reach, Reach::Peer(_));
         if judge.contested || is_peer != holds.lanes.is_some() {
@@ -269,13 +263,7 @@ pub(crate) fn directory(
     let mut all: Vec<(&Key, &Node)> = clusters.flat_map(|c| inventory.all(c)).collect();
     all.sort_by_key(|(key, _)| (!is_own(key), key.cluster != settings.id, key.cluster));
     for (key, node) in all {
-        let mut judge = Judge {
-            cluster: key.cluster,
-            scopes,
-            node,
-            said: Said::ENFORCED,
-            contested: false,
-        };
+        let mut judge = Judge::of(key, node, scopes);
         directory.add(is_own(key), &mut judge);
         report.set(key, judge.said);
     }
@@ -309,7 +297,18 @@ struct Judge<'a> {
     contested: bool,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    /// Nothing is said of it yet.
+    fn of(key: &Key, node: &'a Node, scopes: &'a Scopes) -> Judge<'a> {
+        Judge {
+            cluster: key.cluster,
+            scopes,
+            node,
+            said: Said::ENFORCED,
+            contested: false,
+        }
+    }
+
     /// Decides what of its claims holds, beside all who are in the directory.
     fn holds(&mut self, own: bool, directory: &Directory) -> Holds {
         let addresses = self.addresses(directory);

@@ -1,6 +1,7 @@
 //! Pods become identities and endpoints: whose each address is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet, btree_set};
 use std::sync::Arc;
 
 use packet::Address;
@@ -20,21 +21,25 @@ use crate::status::{Report, Said, State};
 pub(crate) struct Pods {
     /// By cluster, namespace and name.
     entries: BTreeMap<Key, Entry>,
-    /// The pods that state an address, whether or not it is theirs.
-    stated: BTreeMap<Address, BTreeSet<Key>>,
+    stated: Stated,
     sets: Sets,
     /// Pods whose labels got no number: there may be one by now.
     numberless: BTreeSet<Key>,
 }
+
+/// The pods that state an address, whether or not it is theirs.
+#[derive(Debug, Default)]
+struct Stated(BTreeMap<Address, BTreeSet<Key>>);
 
 /// A pod with what of its claims holds.
 #[derive(Debug)]
 pub(crate) struct Entry {
     object: Arc<Object>,
     claims: Claims,
-    /// Its own addresses; none of a pod in its node's network.
+    /// Its own addresses; none of a pod in its node's network. All that it claims, until it is
+    /// settled whose they are.
     addresses: Vec<Address>,
-    /// The place of its labels among those in use, if they are.
+    /// The place of its labels among those in use: they are if it has an address.
     set: Option<usize>,
     endpoint: Option<Arc<Endpoint>>,
     view: Arc<PodView>,
@@ -71,6 +76,13 @@ pub(crate) struct Change {
     pub(crate) identities: bool,
 }
 
+/// A pod that is looked at anew.
+struct Look {
+    key: Key,
+    before: Option<Seen>,
+    said: Said,
+}
+
 /// What of a pod does not hang on its labels.
 struct Seen {
     object: Arc<Object>,
@@ -88,40 +100,13 @@ impl Pods {
     ) -> Change {
         touched.append(&mut self.numberless);
         let mut change = Change::default();
-        let mut labeller = Labeller::new(judges);
-        let mut before: BTreeMap<Key, Option<Seen>> = BTreeMap::new();
-        let mut contested = BTreeSet::new();
-        for key in touched {
-            let old = self.entries.remove(&key);
-            let new = Entry::of(&key, judges, &mut labeller);
-            let stated = [&old, &new].into_iter().flatten();
-            let stated = stated.flat_map(|entry| &entry.pod().addresses).copied();
-            let stated: Vec<Address> = stated.collect();
-            change.addresses.extend(&stated);
-            if !matches!((&old, &new), (Some(old), Some(new)) if new.claims_the_same(old)) {
-                contested.extend(stated);
-                self.state(&key, old.as_ref(), new.as_ref());
-            }
-            if let Some(place) = old.as_ref().and_then(|old| old.set) {
-                self.sets.leave(place);
-            }
-            before.insert(key.clone(), old.as_ref().map(Seen::of));
-            if let Some(new) = new {
-                self.entries.insert(key, new);
-            }
+        let mut looks = self.renew(judges, touched, &mut change.addresses);
+        for look in &mut looks {
+            self.settle(look);
         }
-        let others = contested.iter().filter_map(|a| self.stated.get(a));
-        for key in others.flatten() {
-            let entry = || self.entries.get(key).map(Seen::of);
-            before.entry(key.clone()).or_insert_with(entry);
-        }
-        let said = self.settle(before.keys());
         change.identities = self.sets.number(numbers);
-        for (key, said) in said {
-            self.identify(&key, said, judges.directory, report);
-        }
-        for (key, before) in before {
-            let after = self.entries.get(&key);
+        for Look { key, before, said } in looks {
+            let after = self.identify(&key, said, judges.directory, report);
             if !matches!((&before, after), (Some(before), Some(after)) if before.is(after)) {
                 let before = before.map(|before| before.object);
                 let both = before.into_iter().chain(after.map(|a| a.object.clone()));
@@ -131,65 +116,91 @@ impl Pods {
         change
     }
 
-    /// Takes notice of what addresses a pod states no more, and which it does.
-    fn state(&mut self, key: &Key, old: Option<&Entry>, new: Option<&Entry>) {
-        for address in old.into_iter().flat_map(|old| &old.pod().addresses) {
-            if let Some(pods) = self.stated.get_mut(address) {
-                pods.remove(key);
-                if pods.is_empty() {
-                    self.stated.remove(address);
-                }
+    /// Asks these pods what they claim; returns with them all whose addresses are claimed by others
+    /// than before, and takes notice of the addresses that these pods state.
+    fn renew(
+        &mut self,
+        judges: &Judges<'_>,
+        touched: BTreeSet<Key>,
+        addresses: &mut BTreeSet<Address>,
+    ) -> Vec<Look> {
+        let mut labeller = Labeller::new(judges);
+        let mut looks = Vec::with_capacity(touched.len());
+        let mut contested = BTreeSet::new();
+        for key in touched {
+            let new = Entry::of(&key, judges, &mut labeller, &mut self.sets);
+            let (old, new) = put(&mut self.entries, &key, new);
+            let stated = old
+                .iter()
+                .chain(new)
+                .flat_map(|entry| &entry.pod().addresses);
+            addresses.extend(stated.clone());
+            if !matches!((&old, new), (Some(old), Some(new)) if new.claims_the_same(old)) {
+                contested.extend(stated);
+                self.stated.change(&key, old.as_ref(), new);
             }
+            if let Some(place) = old.as_ref().and_then(|old| old.set) {
+                self.sets.leave(place);
+            }
+            looks.push(Look::of(key, old.as_ref()));
         }
-        for address in new.into_iter().flat_map(|new| &new.pod().addresses) {
-            self.stated.entry(*address).or_default().insert(key.clone());
+        let others = contested.into_iter().flat_map(|a| self.stated.by(a));
+        let is_other = |key: &&Key| looks.binary_search_by(|look| look.key.cmp(key)).is_err();
+        let others: BTreeSet<&Key> = others.filter(is_other).collect();
+        let others = others.into_iter();
+        looks.extend(others.map(|key| Look::of(key.clone(), self.entries.get(key))));
+        looks
+    }
+
+    /// Decides which of a pod's claims hold, and what is to be said of it. Its labels come into use
+    /// where an address does.
+    fn settle(&mut self, look: &mut Look) {
+        let Some(entry) = self.entries.get(&look.key) else {
+            return;
+        };
+        look.said = entry.claims.said.clone();
+        let claimed = entry.claims.addresses.iter();
+        let refused = claimed.filter_map(|&a| Some((a, self.refuses(&look.key, a)?)));
+        let refused: BTreeMap<Address, String> = refused.collect();
+        let held = entry.claims.addresses.iter().copied();
+        let held = held.filter(|address| !refused.contains_key(address));
+        if !held.clone().eq(entry.addresses.iter().copied()) {
+            let held = held.collect();
+            self.give(&look.key, held);
+        }
+        for reason in refused.into_values() {
+            look.said.say(State::Refused, reason);
         }
     }
 
-    /// Decides which of their claims hold, and what is to be said of these pods. Their labels come
-    /// into use where an address does.
-    fn settle<'k>(&mut self, pods: impl Iterator<Item = &'k Key>) -> Vec<(Key, Said)> {
-        let mut settled = Vec::new();
-        for key in pods {
-            let Some(entry) = self.entries.get(key) else {
-                continue;
-            };
-            let mut said = entry.claims.said.clone();
-            let mut addresses = entry.claims.addresses.clone();
-            let mut claimed: Vec<Address> = addresses.clone();
-            claimed.sort_unstable();
-            claimed.dedup();
-            for address in claimed {
-                if let Some(reason) = self.refuses(key, address) {
-                    said.say(State::Refused, reason);
-                    addresses.retain(|other| *other != address);
-                }
+    /// Gives a pod these addresses instead of those that it has.
+    fn give(&mut self, key: &Key, addresses: Vec<Address>) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        entry.addresses = addresses;
+        match (entry.set, entry.addresses.is_empty()) {
+            (None, false) => {
+                let place = self.sets.enter(key.cluster, &entry.claims.labels);
+                entry.claims.labels = self.sets.labels(place).clone();
+                entry.set = Some(place);
             }
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.addresses = addresses;
-                match (entry.set, entry.addresses.is_empty()) {
-                    (None, false) => {
-                        let place = self.sets.enter(key.cluster, &entry.claims.labels);
-                        entry.claims.labels = self.sets.labels(place).clone();
-                        entry.set = Some(place);
-                    }
-                    (Some(place), true) => {
-                        self.sets.leave(place);
-                        entry.set = None;
-                    }
-                    _ => {}
-                }
+            (Some(place), true) => {
+                self.sets.leave(place);
+                entry.set = None;
             }
-            settled.push((key.clone(), said));
+            _ => {}
         }
-        settled
     }
 
     /// Why a pod does not get an address that it claims: one that several claim belongs to the one
     /// that is not being deleted; if that leaves more than one, to nobody, as it would mean two
     /// things at once.
     fn refuses(&self, key: &Key, address: Address) -> Option<String> {
-        let stated = self.stated.get(&address)?.iter();
+        let stated = self.stated.by(address);
+        if stated.len() < 2 {
+            return None;
+        }
         let claimants = stated.filter_map(|pod| Some((pod, self.entries.get(pod)?)));
         let mut claimants =
             claimants.filter(|(_, entry)| entry.claims.addresses.contains(&address));
@@ -203,10 +214,14 @@ impl Pods {
     }
 
     /// Makes a pod's endpoint and view, and says what is to be said of it.
-    fn identify(&mut self, key: &Key, mut said: Said, directory: &Directory, report: &mut Report) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
-        };
+    fn identify(
+        &mut self,
+        key: &Key,
+        mut said: Said,
+        directory: &Directory,
+        report: &mut Report,
+    ) -> Option<&Entry> {
+        let entry = self.entries.get_mut(key)?;
         let identity = entry.set.and_then(|place| self.sets.identity(place));
         if entry.set.is_some() && identity.is_none() {
             let reason = "its cluster has more different sets of labels than numbers for them";
@@ -223,11 +238,12 @@ impl Pods {
         });
         entry.view = Arc::new(entry.view(key.cluster, directory));
         report.set(key, said);
+        Some(entry)
     }
 
     /// Whose an address is, if it is a pod's.
     pub(crate) fn at(&self, address: Address) -> Option<(&Key, &Entry)> {
-        let stated = self.stated.get(&address)?.iter();
+        let stated = self.stated.by(address);
         let mut entries = stated.filter_map(|key| Some((key, self.entries.get(key)?)));
         entries.find(|(_, entry)| entry.addresses.contains(&address))
     }
@@ -252,7 +268,7 @@ impl Pods {
 
     /// The pods that state an address.
     pub(crate) fn stating(&self, address: Address) -> impl Iterator<Item = &Key> {
-        self.stated.get(&address).into_iter().flatten()
+        self.stated.by(address)
     }
 
     /// All sets of labels in use, by number.
@@ -267,9 +283,55 @@ impl Pods {
     }
 }
 
+/// Puts an entry in place of another one; returns that, and where the new one is.
+fn put<'e>(
+    entries: &'e mut BTreeMap<Key, Entry>,
+    key: &Key,
+    new: Option<Entry>,
+) -> (Option<Entry>, Option<&'e Entry>) {
+    match (entries.entry(key.clone()), new) {
+        (Slot::Occupied(slot), Some(new)) => {
+            let entry = slot.into_mut();
+            (Some(std::mem::replace(entry, new)), Some(entry))
+        }
+        (Slot::Occupied(slot), None) => (Some(slot.remove()), None),
+        (Slot::Vacant(slot), Some(new)) => (None, Some(slot.insert(new))),
+        (Slot::Vacant(_), None) => (None, None),
+    }
+}
+
+impl Stated {
+    /// Takes notice of what addresses a pod states no more, and which it does.
+    fn change(&mut self, key: &Key, old: Option<&Entry>, new: Option<&Entry>) {
+        for address in old.into_iter().flat_map(|old| &old.pod().addresses) {
+            if let Some(pods) = self.0.get_mut(address) {
+                pods.remove(key);
+                if pods.is_empty() {
+                    self.0.remove(address);
+                }
+            }
+        }
+        for address in new.into_iter().flat_map(|new| &new.pod().addresses) {
+            self.0.entry(*address).or_default().insert(key.clone());
+        }
+    }
+
+    /// The pods that state an address.
+    fn by(&self, address: Address) -> btree_set::Iter<'_, Key> {
+        self.0
+            .get(&address)
+            .map_or_else(Default::default, BTreeSet::iter)
+    }
+}
+
 impl Entry {
-    /// The pod that has a name, if there is one, with what it claims.
-    fn of<'a>(key: &Key, judges: &'a Judges<'_>, labeller: &mut Labeller<'a>) -> Option<Entry> {
+    /// The pod that has a name, if there is one, as if all that it claims were its own.
+    fn of<'a>(
+        key: &Key,
+        judges: &'a Judges<'_>,
+        labeller: &mut Labeller<'a>,
+        sets: &mut Sets,
+    ) -> Option<Entry> {
         let object = judges.inventory.object(key)?;
         let pod = Pod::of(object)?;
         let mut said = Said::ENFORCED;
@@ -287,16 +349,18 @@ impl Entry {
                 None => addresses.push(address),
             }
         }
+        let made = labeller.labels(key, pod);
+        let set = (!addresses.is_empty()).then(|| made.enter(key.cluster, sets));
         Some(Entry {
             object: object.clone(),
+            addresses: addresses.clone(),
             claims: Claims {
                 addresses,
                 of_node,
-                labels: labeller.labels(key, pod),
+                labels: made.labels.clone(),
                 said,
             },
-            addresses: Vec::new(),
-            set: None,
+            set,
             endpoint: None,
             view: Arc::default(),
         })
@@ -346,6 +410,17 @@ impl Entry {
                 None if self.addresses.is_empty() => shared(),
                 None => None,
             },
+        }
+    }
+}
+
+impl Look {
+    /// Nothing is said of it yet.
+    fn of(key: Key, before: Option<&Entry>) -> Look {
+        Look {
+            key,
+            before: before.map(Seen::of),
+            said: Said::ENFORCED,
         }
     }
 }

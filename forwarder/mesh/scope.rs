@@ -3,6 +3,8 @@
 //! A cluster's scope is given by who trusts it, in the node's file, never by itself. The own
 //! cluster has none but what is left over by the others.
 
+use std::fmt::Display;
+
 use packet::{Address, Prefix, PrefixMap};
 
 /// Another cluster and its scope.
@@ -56,16 +58,15 @@ impl Scopes {
             return Some(format!("{address} is no address of one host"));
         }
         let owner = self.prefixes.lookup(address).map(|(_, id)| *id);
-        self.verdict(cluster, owner, &address.to_string())
+        self.verdict(cluster, owner, &address)
     }
 
     /// Why a cluster may not give out this prefix, if it may not.
     pub(crate) fn refuses_prefix(&self, cluster: u8, prefix: Prefix) -> Option<String> {
-        let text = prefix.to_string();
         // A scope that covers the prefix covers its first address; one that it covers is inside.
         let owner = match self.prefixes.lookup(prefix.address()) {
             Some((scope, id)) if scope.covers(&prefix) => Some(*id),
-            Some(_) => return Some(format!("{text} reaches beyond its cluster's prefixes")),
+            Some(_) => return Some(format!("{prefix} reaches beyond its cluster's prefixes")),
             None => self
                 .prefixes
                 .iter()
@@ -74,13 +75,13 @@ impl Scopes {
         };
         match owner {
             Some(id) if id == cluster && self.prefixes.lookup(prefix.address()).is_none() => {
-                Some(format!("{text} reaches beyond its cluster's prefixes"))
+                Some(format!("{prefix} reaches beyond its cluster's prefixes"))
             }
-            owner => self.verdict(cluster, owner, &text),
+            owner => self.verdict(cluster, owner, &prefix),
         }
     }
 
-    fn verdict(&self, cluster: u8, owner: Option<u8>, what: &str) -> Option<String> {
+    fn verdict(&self, cluster: u8, owner: Option<u8>, what: &dyn Display) -> Option<String> {
         match owner {
             Some(owner) if owner == cluster => None,
             Some(owner) => Some(format!(

@@ -1,5 +1,6 @@
 //! Sets of labels that pods have, and the identity of each.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{Identity, Labels};
@@ -34,11 +35,14 @@ struct Set {
 impl Sets {
     /// The place of a set, for one more pod that has it.
     pub(crate) fn enter(&mut self, cluster: u8, labels: &Labels) -> usize {
-        let key = (cluster, labels.clone());
-        if let Some(&place) = self.places.get(&key) {
-            self.sets[place].users += 1;
-            return place;
-        }
+        let slot = match self.places.entry((cluster, labels.clone())) {
+            Slot::Occupied(slot) => {
+                let place = *slot.get();
+                self.join(place);
+                return place;
+            }
+            Slot::Vacant(slot) => slot,
+        };
         let set = Set {
             cluster,
             labels: labels.clone(),
@@ -55,9 +59,14 @@ impl Sets {
                 self.sets.len() - 1
             }
         };
-        self.places.insert(key, place);
+        slot.insert(place);
         self.numberless.insert(place);
         place
+    }
+
+    /// One more pod has the set at a place where another one has come since sets were numbered.
+    pub(crate) fn join(&mut self, place: usize) {
+        self.sets[place].users += 1;
     }
 
     /// A pod that had the set at a place does not any more.
