@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use packet::{Address, Flow, Kind, Now, Sequence, Time, protocol};
-use policy::Identity;
+use policy::{Identity, Owner};
 
 use crate::judge::{Inquiry, Judgement};
 use crate::record::{End, Traffic};
@@ -69,6 +69,8 @@ pub(crate) struct Conversation {
     pub subject: Identity,
     /// Whose the other end was.
     pub peer: Identity,
+    /// Who subject and peer are, whatever their labels.
+    pub owners: (Owner, Owner),
     /// The service address and port that the flow was sent to.
     pub frontend: Option<(Address, u16)>,
     /// Where its packets really go.
@@ -285,6 +287,7 @@ pub(crate) fn enter(
         },
         subject,
         peer,
+        owners: judgement.owners()?,
         frontend,
         destination: judgement.destination,
         forward_route: match side {

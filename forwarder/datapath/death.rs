@@ -187,12 +187,7 @@ pub(crate) fn lives(snapshot: &Snapshot, conversation: &Conversation) -> bool {
     if let Some(backend) = service.and_then(|service| service.backend(address, port)) {
         return backend.healthy;
     }
-    // Whoever has the address now with another identity is another pod, or the same one with other
-    // labels; nobody can tell. What that costs of a connection is nothing: its next segment would end
-    // it in either case (`Pass::enter`), and until then its client only waits. Datagrams go to another
-    // backend with the next one anyway, and answers that are under way from a pod with other labels
-    // still arrive: to tell their client that nobody is there would be the greater mistake.
-    let is_tcp = frontend.protocol == protocol::TCP;
-    let is_it = |owner: &Arc<Endpoint>| !is_tcp || owner.identity == conversation.peer;
+    // Whoever has the address with another name is another pod.
+    let is_it = |endpoint: &Arc<Endpoint>| endpoint.owner == conversation.owners.1;
     snapshot.endpoint(address).is_some_and(is_it)
 }

@@ -345,6 +345,7 @@ mod tests {
     use crate::conversation::OPENING;
     use crate::{Route, Side};
     use packet::{Address, Flow, Kind, protocol};
+    use policy::Endpoint;
     use proptest::prelude::*;
 
     /// One that `beginner` begins.
@@ -365,6 +366,7 @@ mod tests {
     }
 
     fn conversation(client: u8, now: Time, replied: bool) -> Conversation {
+        let world = Endpoint::of(Identity::WORLD);
         let flow = Flow {
             source: Address::from_v4([10, 0, 0, client]),
             destination: Address::from_v4([10, 0, 1, 1]),
@@ -383,6 +385,7 @@ mod tests {
             },
             subject: Identity::WORLD,
             peer: Identity::WORLD,
+            owners: (world.owner, world.owner),
             frontend: None,
             destination: (flow.destination, 2),
             forward_route: Route::World,

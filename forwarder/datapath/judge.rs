@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use balance::{Backend, Frontend, Service};
 use packet::{Address, Flow, Kind, icmp_type};
-use policy::{Decision, Direction, Endpoint, Identity, Party, Question, Verdict};
+use policy::{Decision, Direction, Endpoint, Identity, Owner, Party, Question, Verdict};
 
 use crate::{Reason, Route, Side, Snapshot};
 
@@ -62,6 +62,11 @@ impl Judgement<'_> {
         let (question, decision) = self.asked.as_ref()?;
         let reason = || reason(question.direction, decision);
         decision.audited.then(reason)
+    }
+
+    /// Who subject and peer are, whatever their labels.
+    pub(crate) fn owners(&self) -> Option<(Owner, Owner)> {
+        Some((self.subject?.owner, self.peer?.owner))
     }
 
     /// The identities of subject and peer; both are known when the verdict is to allow.

@@ -288,13 +288,14 @@ impl Pass<'_> {
                 // The service is gone, and its address with it: that of the world now, perhaps.
                 return Err(Reason::NoServicePort);
             }
-            if (old.subject, old.peer) != (conversation.subject, conversation.peer) {
+            if old.owners != conversation.owners {
                 // The address belongs to somebody else now: what was agreed with the other is void.
                 return Err(Reason::NoFlow);
             }
             conversation.under_way = old.under_way;
             conversation.stage = old.stage;
             conversation.replied = old.replied;
+            conversation.finished = old.finished;
         }
         if let Some(old) = past.continued(judgement) {
             conversation.began = old.began;
@@ -384,7 +385,7 @@ impl Pass<'_> {
         let judgement = self.snapshot.judge(side, &inquiry);
         judgement.verdict.ok()?;
         let new = enter(self.snapshot, side, &inquiry, &judgement, self.now)?;
-        let ends = |c: &Conversation| (c.subject, c.peer, c.frontend, c.destination);
+        let ends = |c: &Conversation| (c.owners, c.frontend, c.destination);
         (ends(&new) == ends(old)).then_some(Conversation {
             last_seen: old.last_seen,
             ..new

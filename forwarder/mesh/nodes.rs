@@ -42,11 +42,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// What its addresses belong to.
     pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            name: self.name.clone(),
-            cluster: Some(self.cluster),
-            ..Endpoint::of(self.identity())
-        }
+        Endpoint::named(self.identity(), self.cluster, self.name.clone())
     }
 
     /// Nodes are known by what they are.

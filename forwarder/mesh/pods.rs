@@ -230,10 +230,8 @@ impl Pods {
         }
         entry.endpoint = identity.map(|identity| {
             Arc::new(Endpoint {
-                identity,
                 named_ports: named_ports(&entry.pod().ports),
-                name: entry.name(),
-                cluster: Some(key.cluster),
+                ..Endpoint::named(identity, key.cluster, entry.name())
             })
         });
         entry.view = Arc::new(entry.view(key.cluster, directory));

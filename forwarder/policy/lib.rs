@@ -33,5 +33,7 @@ pub use model::{
     Direction, Entity, Entry, EntryVerdict, Isolates, Peer, Peers, Policy, PolicyName, PortMatch,
     PortRule, Ports, Tier, Whose,
 };
-pub use question::{Decision, Endpoint, NamedPort, Party, Question, RuleId, RuleName, Verdict};
+pub use question::{
+    Decision, Endpoint, NamedPort, Owner, Party, Question, RuleId, RuleName, Verdict,
+};
 pub use table::PolicyTable;

@@ -3,8 +3,10 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
+use core::hash::Hasher;
 
 use packet::Address;
+use siphasher::sip::SipHasher24;
 
 use crate::{Direction, EntryVerdict, Identity, PolicyName};
 
@@ -30,6 +32,24 @@ pub struct Endpoint {
     pub name: String,
     /// Id of the cluster whose pod or node it is; nothing outside of the mesh has one.
     pub cluster: Option<u8>,
+    /// Who it is, whatever its labels are.
+    pub owner: Owner,
+}
+
+/// Who has an address: a pod or a node by its name, which stays the same when labels change and the
+/// identity with them; what has no name, by its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// Two names in a cluster may come to one owner: once in four thousand million times.
+    fn named(cluster: u8, name: &str) -> Owner {
+        // Nothing to keep secret: the key is zero.
+        let mut hasher = SipHasher24::new();
+        hasher.write(&[cluster]);
+        hasher.write(name.as_bytes());
+        Owner(hasher.finish() as u32)
+    }
 }
 
 impl Endpoint {
@@ -41,6 +61,17 @@ impl Endpoint {
             named_ports: Arc::new([]),
             name: String::new(),
             cluster: identity.cluster(),
+            owner: Owner(identity.0),
+        }
+    }
+
+    /// A pod or node of a cluster, without named ports.
+    pub fn named(identity: Identity, cluster: u8, name: String) -> Endpoint {
+        Endpoint {
+            owner: Owner::named(cluster, &name),
+            name,
+            cluster: Some(cluster),
+            ..Endpoint::of(identity)
         }
     }
 }

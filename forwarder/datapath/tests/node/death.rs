@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod forgotten;
+mod relabelled;
 mod walk;
 
 use std::net::IpAddr;

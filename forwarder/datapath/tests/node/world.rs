@@ -49,8 +49,10 @@ pub(crate) struct World {
     pub(crate) backends: Vec<(u8, u8, bool)>,
     /// Pods that nobody has any more, by the same.
     pub(crate) gone: Vec<(u8, u8)>,
-    /// Pods with other labels than [`identity`] has, by the same: other pods, as far as one can tell.
+    /// Other pods that have the address now, by the same.
     pub(crate) others: Vec<(u8, u8)>,
+    /// Pods whose labels are those of the pod four further on now, by the same.
+    pub(crate) relabelled: Vec<(u8, u8)>,
     /// The port of the backends.
     pub(crate) target: u16,
     /// How long a client of the service stays with its backend, if it stays.
@@ -145,6 +147,7 @@ impl World {
             backends: Vec::new(),
             gone: Vec::new(),
             others: Vec::new(),
+            relabelled: Vec::new(),
             target: 8080,
             client_stays: None,
             policies: Vec::new(),
@@ -185,15 +188,19 @@ impl World {
         for node in [1, 2] {
             for number in 1..5 {
                 let is_other = self.others.contains(&(node, number));
-                let who = identity(node, if is_other { number + 4 } else { number });
+                let relabelled = self.relabelled.contains(&(node, number));
+                let shown = if relabelled { number + 4 } else { number };
+                let who = identity(node, shown);
                 let mut labels = Labels::default();
-                labels.insert("pod", format!("{node}-{number}"));
+                labels.insert("pod", format!("{node}-{shown}"));
                 identities.push((who, labels));
+                let name = format!("{}-{node}-{number}", if is_other { "other" } else { "pod" });
+                let endpoint = Arc::new(Endpoint::named(who, node, name));
                 for prefix in pod_prefixes(node, number) {
                     if self.gone.contains(&(node, number)) {
                         continue;
                     }
-                    endpoints.insert(prefix, Arc::new(Endpoint::of(who)));
+                    endpoints.insert(prefix, endpoint.clone());
                 }
             }
             let route = if node == own {

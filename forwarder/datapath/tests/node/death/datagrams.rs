@@ -90,7 +90,7 @@ fn who_waits_for_a_pod_with_other_labels_still_hears_from_it() {
     let ends = both()[V4];
     let mut world = with_backends(&[(2, 1, true)]);
     ask_and_answer(&mut world, &ends);
-    world.others = vec![(2, 1)];
+    world.relabelled = vec![(2, 1)];
     publish(&mut world, &[(1, 2, true)]);
     breathe(&mut world);
     assert!(world.delivered(1).is_empty());
