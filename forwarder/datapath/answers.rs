@@ -63,8 +63,8 @@ impl Answers {
         self.resets.tokens += 1;
     }
 
-    /// The reset that answers a segment of a connection that is none, or none any more; `None` where the RFCs forbid
-    /// one, the limit is reached, or no buffer is free.
+    /// The reset that answers a segment of a connection that is none, or none any more; `None` where the
+    /// RFCs forbid one, the limit is reached, or no buffer is free.
     pub(crate) fn refuse(
         &mut self,
         now: Now,

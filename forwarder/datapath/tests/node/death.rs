@@ -240,27 +240,6 @@ fn a_pod_that_nobody_has_any_more_is_dead_too() {
 }
 
 #[test]
-fn a_pod_that_has_the_address_of_a_dead_one_is_not_taken_for_it() {
-    for ends in both() {
-        let mut world = with_backends(&[(2, 1, true)]);
-        talk(&mut world, &ends);
-        world.others = vec![(2, 1)];
-        publish(&mut world, &[(1, 2, true)]);
-        breathe(&mut world);
-        assert_eq!(heard(&mut world), [reset(&ends, 5_031)]);
-        // One that is still the service's own is left to its next segment.
-        let mut world = with_backends(&[(2, 1, true)]);
-        talk(&mut world, &ends);
-        world.others = vec![(2, 1)];
-        world.publish();
-        breathe(&mut world);
-        assert_eq!(heard(&mut world), []);
-        let data = asks(&ends, ACK, 111, 5_031);
-        assert_eq!(reply(&mut world, data, b"more"), [reset(&ends, 5_031)]);
-    }
-}
-
-#[test]
 fn a_client_whose_service_is_served_by_a_pod_of_its_own_node_is_reset_too() {
     let mut ends = both()[V4];
     ends.backend.0 = pod(1, 2).into();

@@ -1,4 +1,5 @@
-//! A pod whose labels change is the same pod: its connections go on as far as policies let them.
+//! A pod whose labels change is the same pod: its connections go on as far as policies let them. One
+//! that gets the address of another is not.
 
 use super::*;
 
@@ -67,4 +68,25 @@ fn who_was_done_is_done_with_other_labels_too() {
     // Both ends are closed: it is remembered no longer than late segments live.
     world.pass(Duration::from_secs(250));
     assert_eq!(world.hosts[0].forwarder.flows(), 0);
+}
+
+#[test]
+fn a_pod_that_has_the_address_of_a_dead_one_is_not_taken_for_it() {
+    for ends in both() {
+        let mut world = with_backends(&[(2, 1, true)]);
+        talk(&mut world, &ends);
+        world.others = vec![(2, 1)];
+        publish(&mut world, &[(1, 2, true)]);
+        breathe(&mut world);
+        assert_eq!(heard(&mut world), [reset(&ends, 5_031)]);
+        // One that is still the service's own is left to its next segment.
+        let mut world = with_backends(&[(2, 1, true)]);
+        talk(&mut world, &ends);
+        world.others = vec![(2, 1)];
+        world.publish();
+        breathe(&mut world);
+        assert_eq!(heard(&mut world), []);
+        let data = asks(&ends, ACK, 111, 5_031);
+        assert_eq!(reply(&mut world, data, b"more"), [reset(&ends, 5_031)]);
+    }
 }
