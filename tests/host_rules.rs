@@ -210,14 +210,14 @@ fn with_mesh_a_service_with_a_local_backend_answers_from_its_address() {
         "replies come back to the worker that translated"
     );
     // Everything else that is local is none of our business.
-    let replies = node.seen(0, &web.v4, &client.v4);
+    let replies = node.settled(0, &web.v4, &client.v4);
     assert_eq!(
         world.ask(client, &web.v4, 8080).as_deref(),
         Some("eu-1/web")
     );
     assert!(world.pings(&client.namespace, WORLD[0], 1));
     assert_eq!(node.seen(0, &client.v4, &web.v4), 0);
-    assert_eq!(node.seen(0, &web.v4, &client.v4), replies);
+    assert_eq!(node.settled(0, &web.v4, &client.v4), replies);
     assert_eq!(node.seen(0, &client.v4, WORLD[0]), 0);
     node.end();
 }
@@ -245,9 +245,9 @@ fn a_service_whose_backend_is_the_host_itself_answers_from_its_address() {
         );
         assert!(node.seen(0, OWN[0], &client.v4) > 0);
         // Asked by its own address, the host answers without us.
-        let before = node.seen(0, OWN[0], &client.v4);
+        let before = node.settled(0, OWN[0], &client.v4);
         assert_eq!(world.ask(client, OWN[0], 6443).as_deref(), Some("eu-1/api"));
-        assert_eq!(node.seen(0, OWN[0], &client.v4), before);
+        assert_eq!(node.settled(0, OWN[0], &client.v4), before);
         node.end();
     }
 }

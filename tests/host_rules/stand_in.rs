@@ -176,6 +176,21 @@ impl StandIn {
         self.seen.lock().unwrap().get(&key).copied().unwrap_or(0)
     }
 
+    /// The same when a connection is over: its last packets may still be on their way when its client
+    /// is done.
+    pub(crate) fn settled(&self, worker: usize, from: &str, to: &str) -> u64 {
+        let mut count = self.seen(worker, from, to);
+        for _ in 0..25 {
+            std::thread::sleep(Duration::from_millis(200));
+            let before = count;
+            count = self.seen(worker, from, to);
+            if count == before {
+                break;
+            }
+        }
+        count
+    }
+
     /// A clean end: the rules go, then the TUNs.
     pub(crate) fn end(self) {
         self.ask(Order::Remove);
