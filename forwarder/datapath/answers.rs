@@ -63,6 +63,12 @@ impl Answers {
         self.resets.tokens += 1;
     }
 
+    /// Whether the limit lets a reset answer something now.
+    pub(crate) fn has_reset(&mut self, now: Time) -> bool {
+        self.resets.refill(now);
+        self.resets.tokens > 0
+    }
+
     /// The reset that answers a segment of a connection that is none, or none any more; `None` where the
     /// RFCs forbid one, the limit is reached, or no buffer is free.
     pub(crate) fn refuse(
@@ -146,6 +152,13 @@ impl Bucket {
     }
 
     fn take(&mut self, now: Time) -> bool {
+        self.refill(now);
+        let granted = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        granted
+    }
+
+    fn refill(&mut self, now: Time) {
         let Limit { per_second, burst } = self.limit;
         let interval = Duration::from_secs(1) / per_second as u32;
         let refill = (now.since(self.refilled).as_nanos() / interval.as_nanos()) as u64;
@@ -153,9 +166,6 @@ impl Bucket {
             self.tokens = burst.min(self.tokens.saturating_add(refill));
             self.refilled = now;
         }
-        let granted = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        granted
     }
 }
 

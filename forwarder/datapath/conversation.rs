@@ -250,6 +250,17 @@ impl Conversation {
     }
 }
 
+/// Whether the address of who began a conversation still belongs to the same one.
+pub(crate) fn keeps_its_client(snapshot: &Snapshot, conversation: &Conversation) -> bool {
+    let Key { flow, side } = conversation.forward;
+    let client = match side {
+        Side::Out => conversation.owners.0,
+        Side::In => conversation.owners.1,
+    };
+    let owner = snapshot.endpoint(flow.source);
+    owner.is_some_and(|endpoint| endpoint.owner == client)
+}
+
 /// Where the answers of a conversation go on to.
 pub(crate) fn answers_go(snapshot: &Snapshot, conversation: &Conversation) -> Route {
     let client = conversation.forward.flow.source;

@@ -8,14 +8,12 @@
 //! chosen any more lives on, and so does one that goes to a pod directly: there nobody else could serve
 //! it.
 
-use alloc::sync::Arc;
 use core::time::Duration;
 
 use packet::{Header, Kind, Now, Packet, Time, protocol};
-use policy::Endpoint;
 
 use crate::answers::{Answers, end};
-use crate::conversation::{Conversation, Role, Stage};
+use crate::conversation::{Conversation, RST, Role, Stage};
 use crate::flow_table::FlowTable;
 use crate::pass::Pass;
 use crate::{Outbox, Reason, Route, Side, Snapshot};
@@ -146,7 +144,11 @@ impl Pass<'_> {
     /// has ended long ago; it cannot be translated any more, so its client would only wait for minutes.
     #[cold]
     pub(crate) fn break_off(&mut self, segment: Packet, reason: Reason) {
-        let may_hear = reason == Reason::BackendGone || self.hears_of_a_new_one(segment.header());
+        let header = segment.header();
+        // What is never answered takes nothing from what is, and is no work.
+        let may_hear = header.tcp_flags & RST == 0
+            && self.answers.has_reset(self.now.time)
+            && (reason == Reason::BackendGone || self.hears_of_a_new_one(header));
         let reset = match may_hear {
             true => self.answers.refuse(self.now, &segment, self.out),
             false => None,
@@ -184,10 +186,12 @@ pub(crate) fn lives(snapshot: &Snapshot, conversation: &Conversation) -> bool {
     };
     let (address, port) = conversation.destination;
     let service = snapshot.services.find(&frontend);
-    if let Some(backend) = service.and_then(|service| service.backend(address, port)) {
-        return backend.healthy;
+    let backend = service.and_then(|service| service.backend(address, port));
+    let owner = snapshot.endpoint(address).map(|endpoint| endpoint.owner);
+    match (backend, owner) {
+        // Whoever has the address with another name is another pod, which may serve as well.
+        (_, Some(owner)) if owner != conversation.owners.1 => false,
+        (Some(backend), _) => backend.healthy,
+        (None, owner) => owner.is_some(),
     }
-    // Whoever has the address with another name is another pod.
-    let is_it = |endpoint: &Arc<Endpoint>| endpoint.owner == conversation.owners.1;
-    snapshot.endpoint(address).is_some_and(is_it)
 }

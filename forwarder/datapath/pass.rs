@@ -5,7 +5,9 @@ use policy::RuleId;
 
 use crate::answers::Answers;
 use crate::clients::Clients;
-use crate::conversation::{ACK, Conversation, Role, SYN, Stage, answers_go, enter};
+use crate::conversation::{
+    ACK, Conversation, Role, SYN, Stage, answers_go, enter, keeps_its_client,
+};
 use crate::cut::cut;
 use crate::death::lives;
 use crate::flow_table::{FlowTable, Refused};
@@ -225,6 +227,11 @@ impl Pass<'_> {
                 if conversation.reply_epoch != epoch {
                     conversation.reply_epoch = epoch;
                     conversation.reply_route = answers_go(snapshot, conversation);
+                    if !keeps_its_client(snapshot, conversation) {
+                        // What its client agreed to, nobody else has.
+                        self.flows.remove(slot, End::Moved);
+                        return Ok((self.begin(header, side, Past::Nothing)?, Role::Forward));
+                    }
                 }
                 return Ok((slot, Role::Reply));
             }

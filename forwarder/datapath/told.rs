@@ -35,7 +35,7 @@ impl<'a> Past<'a> {
         let same = old.cut.is_none()
             && old.destination == judgement.destination
             && old.frontend.is_some() == judgement.service.is_some()
-            && Some((old.subject, old.peer)) == judgement.identities();
+            && Some(old.owners) == judgement.owners();
         same.then_some(old)
     }
 }

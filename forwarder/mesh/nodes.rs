@@ -42,7 +42,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// What its addresses belong to.
     pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::named(self.identity(), self.cluster, self.name.clone())
+        Endpoint::named(self.identity(), self.cluster, self.name.clone(), "")
     }
 
     /// Nodes are known by what they are.

@@ -116,6 +116,8 @@ pub struct Pod {
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
+    /// `metadata.uid`: another one for each pod, whatever its name; empty in what people write.
+    pub uid: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
     /// `spec.nodeName`; empty while it is not scheduled.

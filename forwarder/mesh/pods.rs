@@ -231,7 +231,7 @@ impl Pods {
         entry.endpoint = identity.map(|identity| {
             Arc::new(Endpoint {
                 named_ports: named_ports(&entry.pod().ports),
-                ..Endpoint::named(identity, key.cluster, entry.name())
+                ..Endpoint::named(identity, key.cluster, entry.name(), &entry.pod().uid)
             })
         });
         entry.view = Arc::new(entry.view(key.cluster, directory));

@@ -36,19 +36,22 @@ pub struct Endpoint {
     pub owner: Owner,
 }
 
-/// Who has an address: a pod or a node by its name, which stays the same when labels change and the
-/// identity with them; what has no name, by its identity.
+/// Who has an address: a pod or a node by its name and its number in its cluster, which stay the same
+/// when labels change and the identity with them; what has no name, by its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Owner(u32);
+pub struct Owner(u64);
 
 impl Owner {
-    /// Two names in a cluster may come to one owner: once in four thousand million times.
-    fn named(cluster: u8, name: &str) -> Owner {
-        // Nothing to keep secret: the key is zero.
+    /// Nobody finds a second name that comes to the same in any time that matters, though the key is
+    /// zero: nodes have no secret in common, and snapshots are compared.
+    fn named(cluster: u8, name: &str, uid: &str) -> Owner {
         let mut hasher = SipHasher24::new();
         hasher.write(&[cluster]);
         hasher.write(name.as_bytes());
-        Owner(hasher.finish() as u32)
+        // Ends a text, so that no two pairs are read as one.
+        hasher.write(&[0]);
+        hasher.write(uid.as_bytes());
+        Owner(hasher.finish())
     }
 }
 
@@ -61,14 +64,14 @@ impl Endpoint {
             named_ports: Arc::new([]),
             name: String::new(),
             cluster: identity.cluster(),
-            owner: Owner(identity.0),
+            owner: Owner(identity.0.into()),
         }
     }
 
-    /// A pod or node of a cluster, without named ports.
-    pub fn named(identity: Identity, cluster: u8, name: String) -> Endpoint {
+    /// A pod or node of a cluster, without named ports; `uid` is the pod's, or empty.
+    pub fn named(identity: Identity, cluster: u8, name: String, uid: &str) -> Endpoint {
         Endpoint {
-            owner: Owner::named(cluster, &name),
+            owner: Owner::named(cluster, &name, uid),
             name,
             cluster: Some(cluster),
             ..Endpoint::of(identity)

@@ -13,6 +13,8 @@ pub(super) struct Metadata {
     pub(super) name: String,
     /// As written, or `default`; kinds that have no namespace do not look at it.
     pub(super) namespace: String,
+    /// Empty where nobody gave one.
+    pub(super) uid: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, (String, Place)>,
     pub(super) deleted: bool,
@@ -30,6 +32,10 @@ impl Metadata {
             Some(tree) => reader.text(tree, "`metadata.namespace`")?,
             None => "default",
         };
+        let uid = match fields.get("uid") {
+            Some(tree) => reader.text(tree, "`metadata.uid`")?,
+            None => "",
+        };
         let labels = texts(reader, fields.get("labels"), "a label");
         let annotations = texts(reader, fields.get("annotations"), "an annotation");
         Some(Metadata {
@@ -40,6 +46,7 @@ impl Metadata {
                 namespace
             }
             .into(),
+            uid: uid.into(),
             labels: labels
                 .into_iter()
                 .map(|(key, (text, _))| (key, text))

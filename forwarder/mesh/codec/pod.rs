@@ -22,6 +22,7 @@ pub(super) fn read(reader: &mut Reader<'_>, tree: &Tree, metadata: Metadata) -> 
     Some(Object::Pod(Pod {
         namespace: metadata.namespace,
         name: metadata.name,
+        uid: metadata.uid,
         labels: metadata.labels,
         node: node.into(),
         service_account: account.unwrap_or("default").into(),

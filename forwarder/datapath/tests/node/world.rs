@@ -195,7 +195,7 @@ impl World {
                 labels.insert("pod", format!("{node}-{shown}"));
                 identities.push((who, labels));
                 let name = format!("{}-{node}-{number}", if is_other { "other" } else { "pod" });
-                let endpoint = Arc::new(Endpoint::named(who, node, name));
+                let endpoint = Arc::new(Endpoint::named(who, node, name, ""));
                 for prefix in pod_prefixes(node, number) {
                     if self.gone.contains(&(node, number)) {
                         continue;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A datagram of the client, or of the backend.
-fn datagram(from: Socket, to: Socket) -> Vec<u8> {
+pub(super) fn datagram(from: Socket, to: Socket) -> Vec<u8> {
     match (from.0, to.0) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             world::udp((source.octets(), from.1), (destination.octets(), to.1))

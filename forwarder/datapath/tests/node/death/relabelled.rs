@@ -79,14 +79,35 @@ fn a_pod_that_has_the_address_of_a_dead_one_is_not_taken_for_it() {
         publish(&mut world, &[(1, 2, true)]);
         breathe(&mut world);
         assert_eq!(heard(&mut world), [reset(&ends, 5_031)]);
-        // One that is still the service's own is left to its next segment.
+        // It may serve as well, and does not know the connection.
         let mut world = with_backends(&[(2, 1, true)]);
         talk(&mut world, &ends);
         world.others = vec![(2, 1)];
         world.publish();
         breathe(&mut world);
-        assert_eq!(heard(&mut world), []);
+        assert_eq!(heard(&mut world), [reset(&ends, 5_031)]);
         let data = asks(&ends, ACK, 111, 5_031);
         assert_eq!(reply(&mut world, data, b"more"), [reset(&ends, 5_031)]);
     }
+}
+
+#[test]
+fn what_answered_a_pod_is_judged_anew_where_another_has_its_address() {
+    let ends = both()[V4];
+    let mut world = World::new();
+    world.policies = vec![only("1-1", "1-2", Direction::Ingress)];
+    world.publish();
+    let answer = datagrams::datagram(ends.backend, ends.client);
+    world.send(1, &datagrams::datagram(ends.client, ends.backend));
+    world.send(2, &answer);
+    assert_eq!(world.delivered(1).len(), 1, "it has asked");
+    world.relabelled = vec![(1, 1)];
+    world.publish();
+    world.send(2, &answer);
+    assert_eq!(world.delivered(1).len(), 1, "it is the same one");
+    (world.relabelled, world.others) = (vec![], vec![(1, 1)]);
+    world.publish();
+    world.send(2, &answer);
+    assert!(world.delivered(1).is_empty());
+    assert_eq!(world.drops(1, Reason::IngressDenied), 1);
 }
