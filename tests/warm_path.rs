@@ -126,9 +126,9 @@ fn iperf3(network: &str, arguments: &[&str]) {
         )
     };
     let mut output = run();
-    // The server listens anew after each client, and refuses or resets the next for that moment.
-    eventually(Duration::from_secs(2), || {
-        let said = ["Connection refused", "Connection reset"];
+    // The server listens anew after each client, and until then refuses or resets the next, or is busy.
+    eventually(Duration::from_secs(10), || {
+        let said = ["Connection refused", "Connection reset", "server is busy"];
         let refused = said.iter().any(|said| output.text.contains(said));
         if refused {
             output = run();
