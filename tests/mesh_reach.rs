@@ -132,7 +132,7 @@ fn iperf(
     let mut command = vec!["iperf3", "-J", "-c", address];
     command.extend(how);
     command.extend(reverse);
-    let output = world.run(&from.namespace, &command);
+    let output = common::served(|| world.run(&from.namespace, &command));
     assert!(output.ok, "iperf3 to {address}: {}", output.text);
     let document: serde_json::Value = serde_json::from_str(&output.out).expect("iperf3 -J");
     document["end"].clone()

@@ -117,23 +117,13 @@ fn two_threads(name: &str) -> [i32; 2] {
 fn iperf3(network: &str, arguments: &[&str]) {
     let mut command = vec!["iperf3", "-J", "-t", "1", "-c"];
     command.extend(arguments);
-    let run = || {
+    let output = common::served(|| {
         common::bounded(
             Duration::from_secs(20),
             std::process::Command::new("ip")
                 .args(["netns", "exec", network])
                 .args(&command),
         )
-    };
-    let mut output = run();
-    // The server listens anew after each client, and until then refuses or resets the next, or is busy.
-    eventually(Duration::from_secs(10), || {
-        let said = ["Connection refused", "Connection reset", "server is busy"];
-        let refused = said.iter().any(|said| output.text.contains(said));
-        if refused {
-            output = run();
-        }
-        !refused
     });
     let told: serde_json::Value = serde_json::from_str(&output.out).expect("JSON");
     let sum = ["sum_received", "sum"].map(|name| told["end"][name]["bytes"].as_u64());

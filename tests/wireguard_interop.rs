@@ -225,7 +225,7 @@ fn iperf3_runs_both_ways_over_both_families() {
         ] {
             let mut command = vec!["iperf3", "-J", "-t", "2", "-c", &address];
             command.extend(extra);
-            let output = pair.left.network.run(&command);
+            let output = common::served(|| pair.left.network.run(&command));
             let told: serde_json::Value = serde_json::from_str(&output.out).expect("JSON");
             let sum = ["sum_received", "sum"].map(|name| &told["end"][name]["bytes"]);
             let bytes = sum.iter().find_map(|bytes| bytes.as_u64()).unwrap_or(0);

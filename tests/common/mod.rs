@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 #[allow(unused_imports)] // as above
 pub(crate) use mesh::{WORLD, unready};
 #[allow(unused_imports)] // as above
-pub(crate) use program::{Output, Program, bounded};
+pub(crate) use program::{Output, Program, bounded, served};
 
 /// The binary under test.
 pub(crate) const FARLANE: &str = env!("CARGO_BIN_EXE_farlane");

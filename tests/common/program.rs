@@ -37,6 +37,21 @@ pub(crate) fn bounded(bound: Duration, command: &mut Command) -> Output {
     }
 }
 
+/// Runs a client of an iperf3 server, again while that is not done with the one before: it listens anew
+/// after each, and until then refuses or resets the next, or says that it is busy.
+pub(crate) fn served(client: impl Fn() -> Output) -> Output {
+    let mut output = client();
+    super::eventually(Duration::from_secs(10), || {
+        let said = ["Connection refused", "Connection reset", "server is busy"];
+        let refused = said.iter().any(|said| output.text.contains(said));
+        if refused {
+            output = client();
+        }
+        !refused
+    });
+    output
+}
+
 /// A running program; dropped, it is ended.
 pub(crate) struct Program {
     child: Child,
