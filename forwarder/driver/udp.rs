@@ -1,9 +1,10 @@
 //! The UDP sockets of one lane: made, bound, marked. Receiving and transmitting are in
 //! `udp_receive` and `udp_transmit`.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use packet::{Local, Path};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -15,6 +16,8 @@ use crate::{Feature, UdpError, sockopt};
 const BUFFER_BYTES: usize = 8 << 20;
 /// A random port must be free for each address of the lane; so often another one is tried.
 const PORT_TRIES: usize = 16;
+/// How long an address that is in use may still become free.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the sockets of a lane are to be.
 #[derive(Clone, Debug)]
@@ -255,6 +258,20 @@ fn is_missing_family(address: SocketAddr, error: &io::Error) -> bool {
         )
 }
 
+/// Binds a socket, with some patience where the address is in use: what was killed gives its sockets
+/// back a moment after it has ended, if a ring held them (io_uring(7): a ring is taken down afterwards).
+fn listen(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match socket.bind(&SockAddr::from(address)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(PATIENCE / 100);
+            }
+            done => return done,
+        }
+    }
+}
+
 fn bind_one(
     address: SocketAddr,
     settings: &UdpSettings,
@@ -284,9 +301,7 @@ fn bind_one(
     let coalescing = Switch::probe(settings.coalescing, || {
         sockopt::set(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1)
     });
-    socket
-        .bind(&SockAddr::from(address))
-        .map_err(at("listen"))?;
+    listen(&socket, address).map_err(at("listen"))?;
     let address = socket
         .local_addr()
         .map_err(at("ask for the port"))?
