@@ -205,6 +205,21 @@ fn reply(world: &mut World, segment: Segment, payload: &[u8]) -> Vec<Segment> {
     heard(world)
 }
 
+/// RFC 9293 §3.10.7.1: what acknowledges nothing is acknowledged, and a reset is never answered.
+fn answers_as_closed(world: &mut World, ends: &Ends) {
+    let acknowledges = Segment {
+        flags: RST | ACK,
+        acknowledged: 115,
+        ..reset(ends, 0)
+    };
+    let nothing = asks(ends, 0, 111, 0);
+    assert_eq!(reply(world, nothing, b"more"), [acknowledges]);
+    for flags in [RST, RST | ACK] {
+        let reset = asks(ends, flags, 115, 5_031);
+        assert_eq!(reply(world, reset, b""), []);
+    }
+}
+
 #[test]
 fn a_client_is_reset_at_once_at_the_number_that_it_expects() {
     for ends in both() {
@@ -277,19 +292,7 @@ fn what_is_still_sent_is_answered_at_the_number_that_it_acknowledges() {
         assert_eq!(reply(&mut world, challenge, b""), [reset(&ends, 5_011)]);
         let data = asks(&ends, ACK, 111, 5_031);
         assert_eq!(reply(&mut world, data, b"more"), [reset(&ends, 5_031)]);
-        // RFC 9293 §3.10.7.1: what acknowledges nothing is acknowledged.
-        let acknowledges = Segment {
-            flags: RST | ACK,
-            acknowledged: 115,
-            ..reset(&ends, 0)
-        };
-        let nothing = asks(&ends, 0, 111, 0);
-        assert_eq!(reply(&mut world, nothing, b"more"), [acknowledges]);
-        // A reset is never answered, wherever it is.
-        for flags in [RST, RST | ACK] {
-            let over = asks(&ends, flags, 115, 5_031);
-            assert_eq!(reply(&mut world, over, b""), []);
-        }
+        answers_as_closed(&mut world, &ends);
         assert_eq!(world.drops(1, Reason::BackendGone), 5);
         assert!(world.delivered(2).is_empty(), "nothing reaches the backend");
     }
